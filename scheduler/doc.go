@@ -1,0 +1,98 @@
+// Package scheduler is the domain and the engine of forsun: what a plan is,
+// when it is due, and how its firings come to run once, on time, and never
+// unseen. It knows no store, no wire and no action; it declares the small
+// interfaces it needs from them (store.go, action.go) and everything else
+// depends toward it.
+//
+// # Words
+//
+// A plan is a stored instruction: a key, a schedule, an action, parameters. A
+// due second is a whole Unix second at which a plan should fire. A firing is
+// one due occurrence: (plan, due second). An attempt is one run of a firing's
+// action; its outcome goes to the history. A shard is a part of all plans, by a
+// hash of their keys. A replica is one forsund process; the leader of a shard
+// is the replica that claims that shard's due plans, under a term (a fencing
+// number that only grows); workers, on every replica, take claimed firings and
+// run them.
+//
+// # The life of a firing
+//
+//	          Put                               Remove, or replaced by Put
+//	client ─────────▶ SCHEDULED ──────────────────────────▶ (gone)
+//	                   │    ▲
+//	CLAIM: one atomic  │    │ the same step moves the plan to its next due
+//	step of the leader │    │ second, or deletes it after its last
+//	                   ▼    │
+//	                 QUEUED ┘◀──────────────┬──────────────┐
+//	                   │                    │ retry's time │ worker died
+//	TAKE: a worker     │                    │ has come     │ (RESCUE) or
+//	with a free slot   ▼                    │              │ hands it back
+//	                 RUNNING ──fail──▶ WAITING TO RETRY    │
+//	                   │  │ │                 │             │
+//	                   │  │ └───────────────────────────────┘
+//	FINISH: one atomic │  │                   │ plan removed or replaced
+//	step               │  └─no retry left──▶ DEAD LETTER
+//	                   ▼                      ▼
+//	               SUCCEEDED              CANCELLED
+//
+// Claim is compare-and-advance: it compares the leader's lease, the plan's
+// revision and the due second that was read; it advances the plan and enqueues
+// the firing; all or nothing. There is no state between due and queued, so
+// nothing can be lost there. A revision is 64 random bits drawn at each create
+// or overwrite and unchanged by claims; within a revision due seconds strictly
+// grow (a store refuses a next due second ≤ the one claimed), so a (revision,
+// due second) pair is claimed at most once.
+//
+// A firing's id is a hash of (key, revision, due second): the same for every
+// attempt, every delivery, every replica. It reaches the callback, so that a
+// receiver can drop a repeat.
+//
+// # Who may do what
+//
+//	any replica       put, get, remove, list; take, run and finish firings;
+//	                  hand back firings it holds but is not running
+//	leader of shard   claim due plans, enqueue due retries, rescue firings of
+//	                  dead workers: each under its lease, checked by the store
+//	                  in the same step
+//	store             decides: a step under a lease that is not the current one
+//	                  fails with ErrFenced, whatever its sender believes
+//
+// A leader also stops by itself: its trust in a lease ends at (start of the
+// last successful campaign or renewal + TTL − margin) on its monotonic clock,
+// and a lease is renewed only while the shard loop completes its passes.
+//
+// # Time
+//
+// A second begins when the later of the leader's clock and the store's clock
+// has reached it: Claim's cutoff is the smaller of the two seconds, checked in
+// the claim's own step. The next due second is computed from the due second,
+// never from when something ran. See Schedule for calendars, time zones and
+// daylight saving, Misfire for what was missed.
+//
+// # What goes wrong, and what happens
+//
+//	leader dies between reading and claiming   nothing was changed; the next leader reads again
+//	reply to a claim is lost                   the next read shows what happened; the compare refuses a second advance
+//	leader pauses past its lease               ErrFenced; it drops its loop and campaigns afresh
+//	plan changed or removed after the read     the compare answers Changed or Gone; read again
+//	plan cannot be decoded                     quarantined by the store with the reason; the shard goes on
+//	worker dies while running                  rescued by the shard's leader: queued again under the same id, attempt + 1
+//	worker dies five times over one firing     dead letter, "worker lost"
+//	worker wakes after its firing was rescued  its finish is owner-checked: NotHeld, nothing changes
+//	reply to a take is lost                    the replica sweeps what is held in its name and not running, and hands it back
+//	reply to a finish is lost                  sent again unchanged; the store answers NotHeld for what it already did
+//	action fails, worth retrying               queued again after a growing delay; after the last attempt a dead letter
+//	target hangs                               its attempt is cut at its deadline; it holds only its own target's slots
+//	an action's backlog is at its limit        its plans stay in the schedule (Full), where they can still be removed
+//	everything was down                        due seconds within the grace all fire; older ones of a plan collapse into one
+//	wall clock is set                          the ticker wakes, counts it, and goes on from the new time; due seconds only grow
+//
+// # What is not promised
+//
+// Firings of one plan, or of one second, are in no order, and may overlap.
+// Exactly once is not promised for a firing whose worker died, was stopped past
+// the drain bound, or lost its store for long while running it: it runs again
+// under the same id. A store that loses its newest writes (an unsynced disk, a
+// failover to a replica that lagged) may claim again what it had claimed. The
+// history is bounded by count and age: it is evidence, not an archive.
+package scheduler

@@ -1,0 +1,358 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+)
+
+// Store is all that the engine and the service need of a store. Two exist: the
+// embedded one (memstore) and Redis (redisstore); storetest holds the suite both
+// pass. Every method is safe for concurrent use and returns soon after its
+// context is done. A method that fails with an error other than the ones it
+// names may or may not have taken effect: callers read again (Claim), send the
+// same again (Finish, Put of the same revision), or report it (Remove).
+type Store interface {
+	PlanStore
+	LeaseStore
+	ClaimStore
+	RescueStore
+	WorkStore
+	Journal
+	Observer
+
+	// Close waits for what is under way and releases everything. Later calls
+	// fail with ErrClosed.
+	Close() error
+}
+
+// PlanStore keeps plans. It alone knows which shard a key belongs to.
+type PlanStore interface {
+	// Put stores plans, each created or overwritten atomically, and answers only
+	// once they are durable. Overwriting cancels the pending retries of the key;
+	// its queued and running firings go on, but are not retried any more. A
+	// plan of the same key and revision as the stored one is left as it is (a
+	// resent Put does not undo claims). The answer has one error per plan, nil
+	// where it is stored: ErrFull, ErrStore, ErrUnsure. With a context that has a
+	// deadline, a plan answered with an error other than ErrUnsure will not
+	// appear later.
+	Put(ctx context.Context, plans []*Plan) []error
+
+	// Get returns the plan of key, or ErrNotFound.
+	Get(ctx context.Context, key string) (*Plan, error)
+
+	// Remove deletes the plan of key and cancels its pending retries. It returns
+	// the plan; with only a retry left, the plan as it was claimed. With neither:
+	// ErrNotFound. Queued and running firings go on, but are not retried any
+	// more. The answer comes only once the removal is durable.
+	Remove(ctx context.Context, key string) (*Plan, error)
+
+	// List returns plans with the prefix in the byte order of their keys, over
+	// all shards, and the cursor of the next page, "" after the last.
+	List(ctx context.Context, q ListQuery) (plans []*Plan, next string, err error)
+
+	// DueAt returns plans whose next due second is q.Second, ordered by key
+	// within an action, and the cursor of the next page, "" after the last.
+	DueAt(ctx context.Context, q DueAtQuery) (plans []*Plan, next string, err error)
+}
+
+// ListQuery asks for a page of plans by key.
+type ListQuery struct {
+	Prefix string
+	Cursor string // "" for the first page, else what the last page returned
+	Limit  int    // at least 1; a store may return fewer, never more
+}
+
+// DueAtQuery asks for a page of the plans due at a second.
+type DueAtQuery struct {
+	Second int64
+	Cursor string
+	Limit  int
+}
+
+// Lease is the leadership of one shard for one term. A replica uses the Lease it
+// got last; its value is compared by the store in every step taken under it.
+type Lease struct {
+	Shard int
+	Term  uint64    // grows with every new lease of the shard
+	Value string    // "<term>:<replica>:<random>", unique to this lease
+	Until time.Time // end of trust, with monotonic reading: attempt start + TTL − margin
+}
+
+// LeaseStore elects leaders.
+type LeaseStore interface {
+	// ShardIDs returns the ids of the deployment's shards, in order. They never change
+	// while a store is open.
+	ShardIDs() []int
+
+	// Campaign bids for a vacant lease: ErrLeaseHeld if it is not. It never
+	// takes a lease from a holder that renews it.
+	Campaign(ctx context.Context, shard int, replica string) (Lease, error)
+
+	// Renew prolongs a lease: ErrFenced once it is no longer the current one.
+	Renew(ctx context.Context, l Lease) (Lease, error)
+
+	// Resign gives a lease up if it is still the current one, and tells the
+	// others (Event Vacant).
+	Resign(ctx context.Context, l Lease) error
+
+	// Announce publishes what is known of this replica and returns all replicas
+	// seen lately, this one included.
+	Announce(ctx context.Context, r Replica) ([]Replica, error)
+
+	// Now is the store's own time, for the leader to compare its clock with.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// Replica is one forsund process, as it shows itself to the others.
+type Replica struct {
+	ID      string
+	Address string        // where its Thrift server listens
+	Version string        //
+	Offset  time.Duration // its clock minus the store's
+	Leads   []int         // shards it leads
+	Eager   bool          // it may lead (false for a replica that only serves or works)
+	Started time.Time
+	Seen    time.Time // when it last announced itself, by the store's clock
+}
+
+// ClaimStore is what the leader of a shard works with.
+type ClaimStore interface {
+	// Due reads plans of one action with From ≤ due ≤ To, oldest first. On the
+	// way it clears what can never fire: a schedule entry without a plan is
+	// dropped, a plan that cannot be decoded is moved to quarantine.
+	Due(ctx context.Context, q DueQuery) (DuePage, error)
+
+	// Claim takes the batch's claims, each as one atomic step: see Claimed. It
+	// answers in the order of the batch, with ErrFenced if the lease is not the
+	// current one (then nothing was claimed). What it claimed is as durable as
+	// a Put. Firings that became available are announced (Event Work) to
+	// replicas other than the caller.
+	Claim(ctx context.Context, b ClaimBatch) ([]ClaimAnswer, error)
+
+	// Promote queues again the retries of a shard whose time has come by the
+	// smaller of now and the store's clock, at most limit of them, under the
+	// lease. It returns how many, and when the next one is due (zero: none).
+	Promote(ctx context.Context, l Lease, now time.Time, limit int) (n int, next time.Time, err error)
+}
+
+// DueQuery asks for due plans of one action of a shard.
+type DueQuery struct {
+	Shard    int
+	Action   string
+	From, To int64 // due seconds, inclusive
+	Limit    int   // plans; a store may bound the page's bytes, too
+}
+
+// DuePage is an answer of ClaimStore.Due.
+type DuePage struct {
+	Plans   []*Plan
+	More    bool // there may be more in the range
+	Cleared int  // entries dropped or quarantined on the way
+}
+
+// ClaimBatch is a number of claims of one action of one shard, under one lease.
+type ClaimBatch struct {
+	Lease   Lease
+	Action  string
+	Cutoff  int64 // the leader's second: nothing due after it, or after the store's own second, is claimed
+	Backlog Backlog
+	Claims  []Claim
+}
+
+// Backlog bounds what may be queued and unfinished of one action in one shard.
+// What is over it stays in the schedule. 0 means no bound.
+type Backlog struct {
+	Entries int
+	Bytes   int64
+}
+
+// Claim asks: if the plan of Key still has this Revision and this Due, set its
+// Due to Next (or delete it, if Next is 0), count one firing more, and enqueue
+// the firing that is due at FireDue. Next is 0 or > Due and > FireDue, else the
+// store answers Bad without touching the plan. Claiming sets LastDue = FireDue and
+// Fired + 1; FireDue ≥ Due.
+type Claim struct {
+	Key      string
+	Revision Revision
+	Due      int64
+	FireDue  int64 // = Due, or the newest missed due second: see Misfire
+	Missed   int   // 0, or how many missed due seconds the firing stands for
+	Next     int64 // next due second; 0: this was the last
+}
+
+// Claimed says what became of a claim.
+type Claimed uint8
+
+const (
+	ClaimedOK    Claimed = iota // advanced and enqueued, both durable
+	ClaimChanged                // another revision or due second is stored: read again
+	ClaimGone                   // no such plan; its schedule entry is cleared
+	ClaimBad                    // not decodable: quarantined; or a Next that does not grow: refused
+	ClaimNotYet                 // due after the cutoff, or by the store's clock still Wait away
+	ClaimFull                   // the action's backlog is at its limit: the plan stays
+)
+
+// ClaimAnswer is the answer to one claim.
+type ClaimAnswer struct {
+	Result Claimed
+	Wait   time.Duration // with ClaimNotYet: how long until the store's clock allows it
+}
+
+// RescueStore is how the leader of a shard finds dead workers.
+type RescueStore interface {
+	// Holders returns every worker that holds firings of the shard, with its
+	// heartbeat counter as it stands (0 if it never beat).
+	Holders(ctx context.Context, shard int) ([]Holder, error)
+
+	// Rescue queues again, with Attempt + 1, up to limit firings held by a worker
+	// whose counter still stands at h.Beats, under the lease. A firing whose
+	// Delivery has reached maxDeliveries becomes a dead letter instead ("worker
+	// lost"). It returns how many firings it moved; 0 and nil error if the
+	// counter has moved.
+	Rescue(ctx context.Context, l Lease, h Holder, maxDeliveries, limit int) (n int, err error)
+}
+
+// Holder is a worker with firings in its hands.
+type Holder struct {
+	Worker string
+	Beats  uint64 // heartbeat counter
+	Held   int    // firings
+}
+
+// WorkStore is what workers take from and give back to.
+type WorkStore interface {
+	// Take hands up to Slots[action] queued firings of each action to the
+	// worker, oldest first, without waiting. Each is held by the worker until it
+	// is finished or rescued.
+	Take(ctx context.Context, r TakeRequest) ([]*Firing, error)
+
+	// Finish ends deliveries, each as one atomic step that first checks that the
+	// worker still holds it, and records history. It answers in order. Sending the
+	// same again is harmless: what was done answers NotHeld.
+	Finish(ctx context.Context, shard int, worker string, fs []Finish) ([]Finished, error)
+
+	// Held returns up to limit deliveries that the store believes the worker
+	// holds, for it to hand back what it is not running.
+	Held(ctx context.Context, shard int, worker string, limit int) ([]*Firing, error)
+
+	// Beat increments the worker's heartbeat counter in a shard.
+	Beat(ctx context.Context, shard int, worker string) error
+}
+
+// TakeRequest asks for firings of one shard.
+type TakeRequest struct {
+	Shard  int
+	Worker string
+	Slots  map[string]int // free slots by action
+}
+
+// Verdict says what is to become of a delivery.
+type Verdict uint8
+
+const (
+	// Done ends the firing: it succeeded.
+	Done Verdict = iota
+	// Retry queues it again at Finish.At with Attempt + 1. If its plan was removed or
+	// replaced since it was claimed (not: if it simply had its last firing),
+	// it is cancelled instead.
+	Retry
+	// Bury makes it a dead letter.
+	Bury
+	// Defer queues it again at Finish.At with Attempt and Delivery as before they
+	// were counted: its target had no free slot.
+	Defer
+	// Return queues it again at once, with Attempt as it is: the worker holds
+	// it but is not going to run it.
+	Return
+)
+
+// Finish is the end of one delivery.
+type Finish struct {
+	Firing  *Firing
+	Verdict Verdict
+	At      time.Time // for Retry and Defer
+	Attempt *Attempt  // what to record; nil for Defer and Return
+}
+
+// Finished says what became of a Finish.
+type Finished uint8
+
+const (
+	FinishedOK        Finished = iota
+	FinishedCancelled          // asked to retry, but its plan was removed or replaced: it ended, recorded as Cancelled
+	FinishedNotHeld            // the worker does not hold it (any more): nothing was changed
+)
+
+// Journal is the record of what ran, and of what failed for good.
+type Journal interface {
+	// History returns finished attempts, newest first, over all shards, and the
+	// cursor of the next page, "" after the last. A page may be short, or even
+	// empty, with a cursor: the store bounds how much it looks through.
+	History(ctx context.Context, q JournalQuery) (attempts []Attempt, next string, err error)
+
+	// DeadLetters returns dead letters, newest first, paged alike.
+	DeadLetters(ctx context.Context, q JournalQuery) (dead []DeadLetter, next string, err error)
+
+	// Redrive queues dead letters again, each atomically, from attempt 1; Purge
+	// forgets them. Both return how many. What is not there is skipped.
+	Redrive(ctx context.Context, s DeadSelection) (n int, err error)
+	Purge(ctx context.Context, s DeadSelection) (n int, err error)
+}
+
+// JournalQuery asks for a page of history or dead letters.
+type JournalQuery struct {
+	Key    string // "" for all plans
+	Cursor string
+	Limit  int
+}
+
+// DeadSelection names dead letters: by IDs, or all of Key, or All of them.
+type DeadSelection struct {
+	IDs []string
+	Key string
+	All bool
+}
+
+// Observer tells what is in the store, and when to look.
+type Observer interface {
+	// Shards returns the state of every shard. It costs a few reads per shard and
+	// action, never a scan of plans.
+	Shards(ctx context.Context, now time.Time) ([]ShardState, error)
+
+	// Watch calls fn, from one goroutine, with events until ctx is done or the
+	// connection to the store breaks; the caller then looks at everything and
+	// watches again. Events are hints: they may be lost or repeated.
+	Watch(ctx context.Context, fn func(Event)) error
+}
+
+// ShardState is a shard as an operator wants to see it.
+type ShardState struct {
+	Shard       int
+	Leader      string // replica; "" if vacant
+	Term        uint64
+	Plans       int64            // stored plans
+	Overdue     int64            // plans due before now and not claimed
+	OldestDue   int64            // due second of the oldest of those, 0 if none
+	Queued      map[string]int64 // by action: claimed, not taken
+	Running     map[string]int64 // by action: taken, not finished
+	Retries     int64
+	Dead        int64
+	Quarantined int64
+}
+
+// Event is a hint from the store.
+type Event struct {
+	Kind   EventKind
+	Shard  int
+	Action string // with EventWork; "" = any
+	Due    int64  // with EventPlan
+}
+
+// EventKind tells events apart.
+type EventKind uint8
+
+const (
+	EventWork   EventKind = iota // firings are waiting to be taken
+	EventPlan                    // a plan was stored that is due at Due, which may be now
+	EventVacant                  // a lease was given up
+)
