@@ -1,0 +1,326 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// MaxDue is the last due second the wire can carry: next_time is a signed
+// 32-bit number (2038-01-19 03:14:07 UTC).
+const MaxDue = 1<<31 - 1
+
+// Actions is the set of actions plans may use.
+type Actions interface {
+	Get(name string) (Action, bool)
+	Names() []string
+}
+
+// ServiceOptions configure a Service.
+type ServiceOptions struct {
+	Zone      *time.Location // zone of calendar plans without their own; required
+	ShellFrom ShellFrom      // who may create shell plans
+	Timeout   time.Duration  // bound on one call to the store
+}
+
+// DefaultServiceOptions returns UTC, shell from loopback, 5 s.
+func DefaultServiceOptions() ServiceOptions {
+	return ServiceOptions{Zone: time.UTC, ShellFrom: ShellFromLoopback, Timeout: 5 * time.Second}
+}
+
+// Service is what clients can ask of forsun, the same behind every interface.
+// It checks everything before it stores anything.
+type Service struct {
+	store    Store
+	actions  Actions
+	clock    Clock
+	counters *Counters
+	opts     ServiceOptions
+}
+
+// NewService returns a Service on store.
+func NewService(store Store, actions Actions, clock Clock, counters *Counters, opts ServiceOptions) *Service {
+	return &Service{store: store, actions: actions, clock: clock, counters: counters, opts: opts}
+}
+
+// Now is the time as the service sees it.
+func (s *Service) Now() time.Time { return s.clock.Now() }
+
+// Zone is the zone of calendar plans without their own.
+func (s *Service) Zone() *time.Location { return s.opts.Zone }
+
+// Actions returns the names of the actions plans may use.
+func (s *Service) Actions() []string { return s.actions.Names() }
+
+// Counters returns the counters of this process.
+func (s *Service) Counters() *Counters { return s.counters }
+
+// Request asks for a plan.
+type Request struct {
+	Key      string
+	Schedule Schedule
+	Action   string
+	Params   map[string]string
+}
+
+// RequestError says which request of several was wrong.
+type RequestError struct {
+	Index int // from 0
+	Key   string
+	Err   error
+}
+
+func (e *RequestError) Error() string {
+	return fmt.Sprintf("plan %d (key %s): %s", e.Index+1, Shorten(e.Key, 64), e.Err)
+}
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// Create stores one plan, replacing the one with the same key, and returns it.
+// Errors: a *FieldError, or ErrTime, ErrFull, ErrStore, ErrUnsure.
+func (s *Service) Create(ctx context.Context, r Request) (*Plan, error) {
+	plan, err := s.plan(ctx, r, s.clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.put(ctx, []*Plan{plan})[0]; err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+// CreateMany stores plans. All requests are checked before any is stored: the
+// first bad one is reported as a *RequestError and nothing is stored. If the
+// store refuses some, errs has one entry per request, nil where it is stored.
+func (s *Service) CreateMany(ctx context.Context, rs []Request) (plans []*Plan, errs []error, err error) {
+	now := s.clock.Now()
+	plans = make([]*Plan, len(rs))
+	for i, r := range rs {
+		if plans[i], err = s.plan(ctx, r, now); err != nil {
+			return nil, nil, &RequestError{Index: i, Key: r.Key, Err: err}
+		}
+	}
+	if len(rs) == 0 {
+		return plans, nil, nil
+	}
+	return plans, s.put(ctx, plans), nil
+}
+
+// plan checks r and turns it into a plan with its first due second.
+func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, error) {
+	if err := ValidateKey(r.Key); err != nil {
+		return nil, err
+	}
+	if err := r.Schedule.Validate(); err != nil {
+		return nil, err
+	}
+	if err := ValidateParams(r.Params); err != nil {
+		return nil, err
+	}
+	opts, err := ParseOptions(r.Params)
+	if err != nil {
+		return nil, err
+	}
+	action, ok := s.actions.Get(r.Action)
+	if !ok {
+		return nil, fieldError(ErrAction, "action", r.Action, strings.Join(s.actions.Names(), ", "))
+	}
+	if peer, ok := PeerFrom(ctx); ok && r.Action == "shell" && !s.opts.ShellFrom.allows(peer) {
+		return nil, fieldError(ErrNotAllowed, "action", r.Action,
+			"from loopback or an authenticated peer only (yours: "+peer.Address+"); the server's --shell-from opens it to others")
+	}
+	if err := action.Check(r.Params); err != nil {
+		return nil, err
+	}
+	zone := s.opts.Zone
+	if opts.Zone != nil {
+		zone = opts.Zone
+	}
+	due, ok := r.Schedule.First(now.Unix(), zone)
+	if !ok {
+		return nil, fieldError(ErrTime, "time", "", "a time still to come")
+	}
+	if due > MaxDue {
+		return nil, fieldError(ErrTime, "next_time", strconv.FormatInt(due, 10), "up to 2038-01-19 03:14:07 UTC")
+	}
+	return &Plan{
+		Key: r.Key, Schedule: r.Schedule, Action: r.Action, Params: r.Params,
+		Created: now, Revision: NewRevision(), Due: due,
+	}, nil
+}
+
+// put stores plans and counts them.
+func (s *Service) put(ctx context.Context, plans []*Plan) []error {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	errs := s.store.Put(ctx, plans)
+	for i, err := range errs {
+		if err != nil {
+			s.counters.StoreErrors.Add(1)
+			continue
+		}
+		s.counters.Created.Add(1)
+		if plans[i].Schedule.Kind == Timeout {
+			s.counters.TimeoutsCreated.Add(1)
+		}
+	}
+	return errs
+}
+
+// Get returns the plan of key, or ErrNotFound.
+func (s *Service) Get(ctx context.Context, key string) (*Plan, error) {
+	if err := ValidateKey(key); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.Get(ctx, key)
+}
+
+// Remove deletes the plan of key, cancels its retries, and returns it, or
+// ErrNotFound.
+func (s *Service) Remove(ctx context.Context, key string) (*Plan, error) {
+	if err := ValidateKey(key); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	plan, err := s.store.Remove(ctx, key)
+	if err == nil {
+		s.counters.Removed.Add(1)
+	} else if !errors.Is(err, ErrNotFound) {
+		s.counters.StoreErrors.Add(1)
+	}
+	return plan, err
+}
+
+// MaxPage bounds the limit of a page.
+const MaxPage = 10_000
+
+// List returns a page of plans by key: see PlanStore.List.
+func (s *Service) List(ctx context.Context, q ListQuery) ([]*Plan, string, error) {
+	if err := checkLimit(q.Limit); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.List(ctx, q)
+}
+
+// DueAt returns a page of the plans whose next due second is q.Second.
+func (s *Service) DueAt(ctx context.Context, q DueAtQuery) ([]*Plan, string, error) {
+	if err := checkLimit(q.Limit); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.DueAt(ctx, q)
+}
+
+// History returns a page of finished attempts, newest first.
+func (s *Service) History(ctx context.Context, q JournalQuery) ([]Attempt, string, error) {
+	if err := checkLimit(q.Limit); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.History(ctx, q)
+}
+
+// DeadLetters returns a page of dead letters, newest first.
+func (s *Service) DeadLetters(ctx context.Context, q JournalQuery) ([]DeadLetter, string, error) {
+	if err := checkLimit(q.Limit); err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.DeadLetters(ctx, q)
+}
+
+// Redrive queues dead letters again from attempt 1 and returns how many.
+func (s *Service) Redrive(ctx context.Context, sel DeadSelection) (int, error) {
+	if err := sel.validate(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.Redrive(ctx, sel)
+}
+
+// Purge forgets dead letters and returns how many.
+func (s *Service) Purge(ctx context.Context, sel DeadSelection) (int, error) {
+	if err := sel.validate(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.store.Purge(ctx, sel)
+}
+
+// validate refuses a selection that names nothing or names it twice.
+func (d DeadSelection) validate() error {
+	named := 0
+	for _, given := range []bool{len(d.IDs) > 0, d.Key != "", d.All} {
+		if given {
+			named++
+		}
+	}
+	if named != 1 {
+		return &FieldError{Kind: ErrMissing, Field: "selection", Allowed: "exactly one of: ids, a key, or all"}
+	}
+	return nil
+}
+
+// Preview returns the next n due seconds of a stored plan (1 ≤ n ≤ 1000; fewer
+// if it ends before).
+func (s *Service) Preview(ctx context.Context, key string, n int) ([]int64, error) {
+	if n < 1 || n > 1000 {
+		return nil, fieldError(ErrField, "n", strconv.Itoa(n), "1 to 1000")
+	}
+	plan, err := s.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	zone := plan.Zone(s.opts.Zone)
+	dues := []int64{plan.Due}
+	last := plan.Schedule.Kind == Timeout && plan.Schedule.Count > 0
+	for due, fired := plan.Due, plan.Fired+1; len(dues) < n; fired++ {
+		if last && fired >= plan.Schedule.Count {
+			break
+		}
+		next, ok := plan.Schedule.Next(due, zone)
+		if !ok {
+			break
+		}
+		dues, due = append(dues, next), next
+	}
+	return dues, nil
+}
+
+// Zone returns the zone a plan's calendar is read in: its option
+// "forsun.timezone", else fallback.
+func (p *Plan) Zone(fallback *time.Location) *time.Location {
+	if opts, err := ParseOptions(p.Params); err == nil && opts.Zone != nil {
+		return opts.Zone
+	}
+	return fallback
+}
+
+// Shards returns the state of every shard.
+func (s *Service) Shards(ctx context.Context) ([]ShardState, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	states, err := s.store.Shards(ctx, s.clock.Now())
+	slices.SortFunc(states, func(a, b ShardState) int { return a.Shard - b.Shard })
+	return states, err
+}
+
+func checkLimit(n int) error {
+	if n < 1 || n > MaxPage {
+		return fieldError(ErrField, "limit", strconv.Itoa(n), "1 to "+strconv.Itoa(MaxPage))
+	}
+	return nil
+}
