@@ -1,0 +1,70 @@
+# forsun: make help says what there is.
+
+# Programs go to ./bin, the store of "make run" to ./.forsun; neither is committed.
+BIN     := bin
+STORE   := .forsun
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+# What people wrote: the packages without generated code, and Go files alike.
+WRITTEN  = $$(go list ./... | grep -v /gen/)
+GOFILES  = $$(git ls-files -co --exclude-standard -- '*.go' | grep -v /gen/)
+
+# Tests: each package's own bound, and how many packages run side by side. The
+# race detector needs cgo, and so gcc.
+TIMEOUT  ?= 8m
+PARALLEL ?= 2
+# How long each fuzz target runs, and which benchmarks.
+FUZZTIME ?= 30s
+BENCH    ?= .
+
+.DEFAULT_GOAL := help
+.PHONY: help run build install test lint fuzz bench clean servers
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: build ## build, then start forsund here on a store under ./.forsun
+	@[ -t 2 ] || echo "set a first plan: ./$(BIN)/forsun \"set hello */2/5 * * * * * shell 'date >> /tmp/hello.txt'\""
+	@exec ./$(BIN)/forsund --driver-mem-store-file=$(STORE)/store
+
+build: ## build the programs into ./bin
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/ ./cmd/...
+
+install: ## go install the programs
+	CGO_ENABLED=0 go install -trimpath -ldflags '-s -w -X main.version=$(VERSION)' ./cmd/...
+
+servers:
+	@scripts/install-servers.sh
+
+test: servers $(BIN)/tools/staticcheck ## every check and every test (installs missing servers, needs root or sudo for that)
+	@unformatted=$$(gofmt -l $(GOFILES)); \
+	  [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; } >&2
+	go vet ./...
+	$(BIN)/tools/staticcheck $(WRITTEN)
+	scripts/check.sh
+	CGO_ENABLED=1 go test -race -timeout $(TIMEOUT) -p $(PARALLEL) ./...
+
+lint: $(BIN)/tools/staticcheck $(BIN)/tools/gofumpt ## stricter than test: gofumpt and every staticcheck rule
+	@unformatted=$$($(BIN)/tools/gofumpt -l $(GOFILES)); \
+	  [ -z "$$unformatted" ] || { echo "gofumpt would change:"; echo "$$unformatted"; exit 1; } >&2
+	$(BIN)/tools/staticcheck -checks 'all,-ST1000' $(WRITTEN)
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@set -e; for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; done
+
+bench: ## the Go benchmarks that BENCH (.) matches
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+clean: ## remove what was built; not the store of make run
+	rm -rf $(BIN)
+
+# The tools have a go.mod of their own, so that the product's graph stays small.
+$(BIN)/tools/%: scripts/tools/go.mod scripts/tools/go.sum
+	@mkdir -p $(BIN)/tools
+	@go -C scripts/tools build -o $(CURDIR)/$@ $$(go -C scripts/tools list tool | grep '/$*$$')
