@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// MaxDue is the last due second the wire can carry: next_time is a signed
-// 32-bit number (2038-01-19 03:14:07 UTC).
-const MaxDue = 1<<31 - 1
+// maxWireDue is the last due second the wire can carry: next_time is a signed
+// 32-bit number, up to 2038-01-19 03:14:07 UTC.
+const maxWireDue = 1<<31 - 1
 
 // Actions is the set of actions plans may use.
 type Actions interface {
@@ -143,7 +143,7 @@ func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, er
 	if !ok {
 		return nil, fieldError(ErrTime, "time", "", "a time still to come")
 	}
-	if due > MaxDue {
+	if due > maxWireDue {
 		return nil, fieldError(ErrTime, "next_time", strconv.FormatInt(due, 10), "up to 2038-01-19 03:14:07 UTC")
 	}
 	return &Plan{
@@ -298,15 +298,6 @@ func (s *Service) Preview(ctx context.Context, key string, n int) ([]int64, erro
 		dues, due = append(dues, next), next
 	}
 	return dues, nil
-}
-
-// Zone returns the zone a plan's calendar is read in: its option
-// "forsun.timezone", else fallback.
-func (p *Plan) Zone(fallback *time.Location) *time.Location {
-	if opts, err := ParseOptions(p.Params); err == nil && opts.Zone != nil {
-		return opts.Zone
-	}
-	return fallback
 }
 
 // Shards returns the state of every shard.

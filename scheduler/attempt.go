@@ -1,0 +1,65 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+)
+
+// attempt runs a firing's action once and decides what is to become of it.
+func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
+	opts, _ := ParseOptions(f.Plan.Params) // checked at creation; what a newer version knows more counts as not given
+	timeout := opts.TimeoutOr(action.Timeout(f.Plan.Params))
+	started := e.clock.Now()
+	mono := time.Now()
+	bounded, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no end after %s", timeout))
+	output, err := e.execute(bounded, action, f)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		// The deadline is the reason, whatever the action made of it.
+		err = Retryable(fmt.Errorf("%w: %w", context.Cause(bounded), err))
+	}
+	cancel()
+	took := time.Since(mono)
+
+	if err != nil && ctx.Err() != nil {
+		// Cut off by the drain: it runs again elsewhere, under the same id.
+		e.counters.Returned.Add(1)
+		return Finish{Firing: f, Verdict: Return}
+	}
+	record := &Attempt{
+		Firing: f.ID(), Key: f.Plan.Key, Action: f.Plan.Action, Due: f.Due, Missed: f.Missed, Attempt: f.Attempt,
+		Started: started, Late: started.Sub(time.Unix(f.Due, 0)), Took: took,
+		Outcome: Succeeded, Output: string(output[:min(len(output), MaxOutput)]), Replica: e.opts.Replica,
+	}
+	finish := Finish{Firing: f, Verdict: Done, Attempt: record}
+	if err == nil {
+		return finish
+	}
+	record.Error = err.Error()
+	policy := opts.Retry(e.opts.Retry)
+	var again *RetryableError
+	if errors.As(err, &again) && policy.Allows(f.Attempt) {
+		finish.Verdict = Retry
+		finish.At = e.clock.Now().Add(policy.Wait(f.Attempt, again.After, rand.Float64()))
+		record.Outcome, record.RetryAt = Failed, finish.At
+		return finish
+	}
+	finish.Verdict = Bury
+	record.Outcome = Dead
+	return finish
+}
+
+// execute calls the action; a panic there is the firing's failure, not the
+// process's.
+func (e *Engine) execute(ctx context.Context, action Action, f *Firing) (out Output, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.log.Error().Interface("panic", p).Str("action", f.Plan.Action).Bytes("stack", debug.Stack()).Msg("action panicked")
+			err = fmt.Errorf("action %s panicked", f.Plan.Action)
+		}
+	}()
+	return action.Execute(ctx, f)
+}

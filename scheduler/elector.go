@@ -1,0 +1,133 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// How leadership is paced. A lease lives for the store's TTL (2.5 s); five
+// renewals fit into it, so that one or two may fail.
+const (
+	renewEvery    = 500 * time.Millisecond
+	campaignEvery = 250 * time.Millisecond
+	// stallAfter is how long the shard loop may take to come round before its
+	// lease is left to run out: a loop that hangs while its lease lives would be a
+	// silent stall.
+	stallAfter = 5 * time.Second
+	// bidDelay is how much later a replica bids for each shard it leads beyond its
+	// fair share, so that the others win.
+	bidDelay = 100 * time.Millisecond
+)
+
+// elector campaigns for one shard and leads it while it holds the lease.
+type elector struct {
+	e *Engine
+	s *shard
+}
+
+// run alternates between following and leading until ctx is done.
+func (el *elector) run(ctx context.Context) {
+	log := el.e.log.With().Int("shard", el.s.id).Logger()
+	quiet := false // an error was logged and has not gone away
+	for ctx.Err() == nil {
+		lease, err := el.campaign(ctx)
+		switch {
+		case err == nil:
+			quiet = false
+			log.Info().Uint64("term", lease.Term).Msg("leading")
+			el.lead(ctx, lease)
+			continue
+		case errors.Is(err, ErrLeaseHeld):
+			quiet = false
+		case ctx.Err() == nil && !quiet:
+			quiet = true
+			el.e.counters.StoreErrors.Add(1)
+			log.Error().Err(err).Msg("cannot campaign; trying on")
+		}
+		select {
+		case <-ctx.Done():
+		case <-el.s.vacant:
+		case <-time.After(campaignEvery):
+		}
+		if over := el.overShare(); over > 0 {
+			sleep(ctx, time.Duration(over)*bidDelay)
+		}
+	}
+}
+
+// overShare is how many shards this replica leads beyond its fair share.
+func (el *elector) overShare() int {
+	live := int(el.e.census.Load())
+	fair := (len(el.e.shards) + live - 1) / live
+	return max(0, len(el.e.Leads())+1-fair)
+}
+
+func (el *elector) campaign(ctx context.Context) (Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, el.e.opts.StoreTimeout)
+	defer cancel()
+	return el.e.store.Campaign(ctx, el.s.id, el.e.opts.Replica)
+}
+
+// lead runs the shard loop and the rescuer under lease, renewing it, until it is
+// lost or ctx is done. The lease is then given up, so that another can bid at
+// once.
+func (el *elector) lead(ctx context.Context, lease Lease) {
+	log := el.e.log.With().Int("shard", el.s.id).Uint64("term", lease.Term).Logger()
+	var current atomic.Pointer[Lease]
+	current.Store(&lease)
+	el.s.lastRun.Store(&lastRun{time.Now()})
+	el.s.leads.Store(true)
+	defer el.s.leads.Store(false)
+
+	leading, stop := context.WithCancelCause(ctx)
+	var loops sync.WaitGroup
+	loops.Go(func() { stop(newShardLoop(el.e, el.s, &current).run(leading)) })
+	loops.Go(func() { (&rescuer{e: el.e, shard: el.s.id, lease: &current}).run(leading) })
+	loops.Go(func() { stop(el.renew(leading, &current)) })
+	loops.Wait()
+
+	if ctx.Err() == nil {
+		log.Warn().Err(context.Cause(leading)).Msg("stepped down")
+	} else {
+		log.Info().Msg("resigned")
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), el.e.opts.StoreTimeout)
+	defer cancel()
+	if err := el.e.store.Resign(bounded, *current.Load()); err != nil && !errors.Is(err, ErrFenced) {
+		log.Warn().Err(err).Msg("cannot give up the lease; it will run out")
+	}
+}
+
+var (
+	errTrustEnded = errors.New("the lease could not be renewed in time")
+	errStalled    = errors.New("the shard loop does not come round")
+)
+
+// renew prolongs the lease until ctx is done; it returns why it ended else.
+func (el *elector) renew(ctx context.Context, current *atomic.Pointer[Lease]) error {
+	for {
+		if err := sleep(ctx, renewEvery); err != nil {
+			return err
+		}
+		if time.Since(el.s.lastRun.Load().at) > stallAfter {
+			return errStalled
+		}
+		lease := *current.Load()
+		bounded, cancel := context.WithDeadline(ctx, lease.Until)
+		next, err := el.e.store.Renew(bounded, lease)
+		cancel()
+		switch {
+		case err == nil:
+			current.Store(&next)
+		case errors.Is(err, ErrFenced), errors.Is(err, ErrClosed):
+			return err
+		case !time.Now().Before(lease.Until):
+			return errTrustEnded
+		case ctx.Err() == nil:
+			el.e.counters.StoreErrors.Add(1)
+		}
+	}
+}

@@ -1,0 +1,322 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// EngineOptions configure an Engine.
+type EngineOptions struct {
+	Replica string // unique id of this process among the replicas
+	Address string // where its Thrift server listens, for others to see
+	Version string // of the program, for others to see
+
+	Lead    bool     // it may lead shards
+	Actions []string // actions whose plans a leader claims: the same on all replicas
+	Work    []string // actions this replica's workers run; nil: all it has
+
+	Zone         *time.Location // zone of calendar plans without their own: the same on all replicas
+	MisfireGrace time.Duration  // due seconds up to this late fire each; older ones collapse
+	CatchUpRate  int            // claims per second and shard of plans older than the grace
+	ClaimBatch   int            // plans in one claim
+	ReadAhead    int            // plans read before their second, per shard
+	Backlog      Backlog        // per shard and action
+
+	Slots         map[string]int // attempts at a time by action
+	DefaultSlots  int            // for actions that Slots does not name
+	TargetSlots   int            // attempts at a time by target
+	Retry         RetryPolicy    // for plans that set none
+	MaxDeliveries int            // a firing whose worker was lost this often is a dead letter
+
+	DrainTimeout time.Duration // how long running attempts may go on when the engine stops
+	StoreTimeout time.Duration // bound on one call to the store
+	NewTicker    func() (Ticker, error)
+}
+
+// DefaultEngineOptions returns the options of a replica that leads and works.
+func DefaultEngineOptions() EngineOptions {
+	return EngineOptions{
+		Lead:         true,
+		Zone:         time.UTC,
+		MisfireGrace: time.Minute,
+		CatchUpRate:  10_000,
+		ClaimBatch:   100,
+		ReadAhead:    20_000,
+		Backlog:      Backlog{Entries: 200_000, Bytes: 256 << 20},
+		// An attempt in a slot is a goroutine and a connection at most: slots
+		// are plenty, so that many hanging targets do not add up to a stop.
+		Slots:         map[string]int{"shell": 64, "http": 1024, "mysql": 256, "noop": 2048},
+		DefaultSlots:  512,
+		TargetSlots:   64,
+		Retry:         DefaultRetryPolicy(),
+		MaxDeliveries: 5,
+		DrainTimeout:  30 * time.Second,
+		StoreTimeout:  5 * time.Second,
+		NewTicker:     NewTicker,
+	}
+}
+
+// Validate names every option that cannot work.
+func (o *EngineOptions) Validate() error {
+	var errs []error
+	bad := func(cond bool, field string, value any, allowed string) {
+		if cond {
+			errs = append(errs, fieldError(ErrField, field, fmt.Sprint(value), allowed))
+		}
+	}
+	bad(o.Replica == "", "Replica", o.Replica, "a name, not empty")
+	bad(o.Zone == nil, "Zone", o.Zone, "a time zone")
+	bad(o.MisfireGrace < time.Second, "MisfireGrace", o.MisfireGrace, "at least 1s")
+	bad(o.CatchUpRate < 1, "CatchUpRate", o.CatchUpRate, "at least 1")
+	bad(o.ClaimBatch < 1, "ClaimBatch", o.ClaimBatch, "at least 1")
+	bad(o.ReadAhead < 0, "ReadAhead", o.ReadAhead, "0 or more")
+	bad(o.DefaultSlots < 1, "DefaultSlots", o.DefaultSlots, "at least 1")
+	for name, n := range o.Slots {
+		bad(n < 1, "Slots["+name+"]", n, "at least 1")
+	}
+	bad(o.TargetSlots < 1, "TargetSlots", o.TargetSlots, "at least 1")
+	bad(o.MaxDeliveries < 1, "MaxDeliveries", o.MaxDeliveries, "at least 1")
+	bad(o.DrainTimeout < 0, "DrainTimeout", o.DrainTimeout, "0 or more")
+	bad(o.StoreTimeout <= 0, "StoreTimeout", o.StoreTimeout, "more than 0")
+	bad(o.NewTicker == nil, "NewTicker", nil, "a constructor")
+	return errors.Join(errs...)
+}
+
+// Engine makes plans fire: it campaigns for shards, leads those it wins, and
+// runs firings of all shards on its workers.
+type Engine struct {
+	store    Store
+	actions  Actions
+	clock    Clock
+	counters *Counters
+	log      zerolog.Logger
+	opts     EngineOptions
+
+	ticks   tickHub
+	workers *workers
+	shards  []*shard
+	offset  atomic.Int64 // this clock minus the store's, nanoseconds
+	census  atomic.Int64 // live replicas that may lead, at least 1
+	started time.Time
+}
+
+// shard is this replica's part in one shard.
+type shard struct {
+	id      int
+	hint    chan struct{}           // look now
+	vacant  chan struct{}           // its lease was given up: bid now
+	leads   atomic.Bool             //
+	lastRun atomic.Pointer[lastRun] // when the shard loop last came round
+}
+
+type lastRun struct{ at time.Time }
+
+// NewEngine returns an engine that is not running yet.
+func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, log zerolog.Logger, opts EngineOptions) (*Engine, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, fmt.Errorf("engine options: %w", err)
+	}
+	if opts.Actions == nil {
+		opts.Actions = actions.Names()
+	}
+	if opts.Work == nil {
+		opts.Work = actions.Names()
+	}
+	for _, name := range opts.Work {
+		if _, ok := actions.Get(name); !ok {
+			return nil, fmt.Errorf("engine options: %w", fieldError(ErrAction, "Work", name, fmt.Sprint(actions.Names())))
+		}
+	}
+	e := &Engine{store: store, actions: actions, clock: clock, counters: counters, log: log, opts: opts, started: clock.Now()}
+	e.census.Store(1)
+	for _, id := range store.ShardIDs() {
+		e.shards = append(e.shards, &shard{id: id, hint: make(chan struct{}, 1), vacant: make(chan struct{}, 1)})
+	}
+	e.workers = newWorkers(e)
+	return e, nil
+}
+
+// Leads returns the shards this replica leads now, in order.
+func (e *Engine) Leads() []int {
+	var ids []int
+	for _, s := range e.shards {
+		if s.leads.Load() {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids
+}
+
+// Run runs the engine until ctx is done and then stops it: no further claims
+// once the one in progress has ended, leases given up, running attempts waited
+// for up to DrainTimeout, then cut off and handed back. It returns when
+// everything it started has ended; nil unless it could not start.
+func (e *Engine) Run(ctx context.Context) error {
+	ticker, err := e.opts.NewTicker()
+	if err != nil {
+		return err
+	}
+	// Leading ends before working does: what was claimed last can still be run
+	// here, and what is not run can still be handed back.
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+
+	var leading, serving sync.WaitGroup
+	serving.Go(func() { e.watch(working) })
+	serving.Go(func() { e.announce(working) })
+	if e.opts.Lead {
+		leading.Go(func() { e.tick(ctx, ticker) })
+		for _, s := range e.shards {
+			leading.Go(func() { (&elector{e: e, s: s}).run(ctx) })
+		}
+	}
+	var pool sync.WaitGroup
+	pool.Go(func() { e.workers.run(ctx) }) // drains when ctx is done
+
+	<-ctx.Done()
+	leading.Wait()
+	pool.Wait()
+	stopWorking()
+	serving.Wait()
+	return ticker.Close()
+}
+
+// tick hands seconds to the shard loops until ctx is done.
+func (e *Engine) tick(ctx context.Context, ticker Ticker) {
+	for {
+		t, err := ticker.Next(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			// The loops also look by themselves, once a second at least: a broken timer
+			// costs precision, not firings.
+			e.log.Error().Err(err).Msg("ticker failed")
+			sleep(ctx, time.Second)
+			continue
+		}
+		e.counters.Ticks.Add(1)
+		if t.Stepped {
+			e.counters.ClockSteps.Add(1)
+			e.log.Warn().Time("now", t.Now).Msg("wall clock was set")
+		}
+		e.ticks.publish(t)
+	}
+}
+
+// watch turns the store's events into hints, and looks at everything whenever
+// the watch was interrupted.
+func (e *Engine) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := e.store.Watch(ctx, e.event)
+		if ctx.Err() != nil {
+			return
+		}
+		e.log.Warn().Err(err).Msg("lost the store's events, watching again")
+		sleep(ctx, 250*time.Millisecond)
+		e.workers.wakeAll()
+		for _, s := range e.shards {
+			s.look()
+		}
+	}
+}
+
+// event must be quick: it is called on the store's goroutine.
+func (e *Engine) event(ev Event) {
+	i := slices.IndexFunc(e.shards, func(s *shard) bool { return s.id == ev.Shard })
+	if i < 0 {
+		return
+	}
+	switch s := e.shards[i]; ev.Kind {
+	case EventWork:
+		e.workers.wake(s.id)
+	case EventPlan:
+		if ev.Due <= e.clock.Now().Unix() {
+			s.look()
+		}
+	case EventVacant:
+		notify(s.vacant)
+	}
+}
+
+// announce publishes this replica and follows the census and the store's clock.
+func (e *Engine) announce(ctx context.Context) {
+	for {
+		if err := e.announceOnce(ctx); err != nil && ctx.Err() == nil {
+			e.counters.StoreErrors.Add(1)
+			e.log.Warn().Err(err).Msg("cannot announce this replica")
+		}
+		if sleep(ctx, time.Second) != nil {
+			return
+		}
+	}
+}
+
+func (e *Engine) announceOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, e.opts.StoreTimeout)
+	defer cancel()
+	before := e.clock.Now()
+	theirs, err := e.store.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("store's clock: %w", err)
+	}
+	after := e.clock.Now()
+	// The answer was made somewhere between the two readings.
+	offset := before.Add(after.Sub(before) / 2).Sub(theirs)
+	e.offset.Store(int64(offset))
+	replicas, err := e.store.Announce(ctx, Replica{
+		ID: e.opts.Replica, Address: e.opts.Address, Version: e.opts.Version,
+		Offset: offset, Leads: e.Leads(), Eager: e.opts.Lead, Started: e.started,
+	})
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	eager := int64(0)
+	for _, r := range replicas {
+		if r.Eager {
+			eager++
+		}
+	}
+	e.census.Store(max(eager, 1))
+	return nil
+}
+
+// look asks the shard's loop to look for due plans now.
+func (s *shard) look() { notify(s.hint) }
+
+// notify sends without waiting; one notice waiting is as good as many.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits for d or ctx, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// expectRetries tells the shard's loop that retries were stored, so that it
+// asks the store when the first of them is due.
+func (e *Engine) expectRetries(shard int) {
+	for _, s := range e.shards {
+		if s.id == shard && s.leads.Load() {
+			s.look()
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package scheduler
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// A worker is dead when its heartbeat counter stood still over at least
+// deadReads good reads that span deadAfter of this process's monotonic clock. A
+// read that fails, or a pause between reads longer than readGap (this process
+// was stopped, or the store was away), starts the evidence over: an outage is
+// not everyone's death.
+const (
+	beatEvery   = time.Second
+	rescueEvery = time.Second
+	deadReads   = 4
+	deadAfter   = 9 * time.Second
+	readGap     = 4 * time.Second
+	rescueBatch = 500
+)
+
+// rescuer queues again the firings of dead workers of one shard, for its leader.
+type rescuer struct {
+	e     *Engine
+	shard int
+	lease *atomic.Pointer[Lease]
+
+	lastRead time.Time
+	seen     map[string]*stillness
+}
+
+// stillness is the evidence against one worker.
+type stillness struct {
+	beats uint64
+	since time.Time // first read of this count
+	reads int
+}
+
+func (r *rescuer) run(ctx context.Context) {
+	for sleep(ctx, rescueEvery) == nil {
+		if err := r.runOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			r.e.counters.StoreErrors.Add(1)
+			r.e.log.Warn().Err(err).Int("shard", r.shard).Msg("cannot look for dead workers")
+		}
+	}
+}
+
+// runOnce takes one reading at now (monotonic) and rescues what it proves lost.
+func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
+	bounded, cancel := context.WithTimeout(ctx, r.e.opts.StoreTimeout)
+	defer cancel()
+	holders, err := r.e.store.Holders(bounded, r.shard)
+	if err != nil {
+		r.seen = nil
+		return err
+	}
+	if now.Sub(r.lastRead) > readGap {
+		r.seen = nil
+	}
+	r.lastRead = now
+	for _, h := range r.judge(holders, now) {
+		n, err := r.e.store.Rescue(bounded, *r.lease.Load(), h, r.e.opts.MaxDeliveries, rescueBatch)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			r.e.counters.Rescued.Add(int64(n))
+			r.e.log.Warn().Int("shard", r.shard).Str("worker", h.Worker).Int("firings", n).Msg("rescued firings of a dead worker")
+			r.e.workers.wake(r.shard)
+		}
+	}
+	return nil
+}
+
+// judge updates the evidence and returns the workers it proves dead.
+func (r *rescuer) judge(holders []Holder, now time.Time) []Holder {
+	seen := make(map[string]*stillness, len(holders))
+	var dead []Holder
+	for _, h := range holders {
+		s := r.seen[h.Worker]
+		if s == nil || s.beats != h.Beats {
+			s = &stillness{beats: h.Beats, since: now}
+		}
+		s.reads++
+		seen[h.Worker] = s
+		if s.reads >= deadReads && now.Sub(s.since) >= deadAfter {
+			dead = append(dead, h)
+		}
+	}
+	r.seen = seen
+	return dead
+}

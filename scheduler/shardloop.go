@@ -1,0 +1,351 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// lookAgain is when the loop looks once more after a tick: a plan stored just
+	// after its second's tick fires within 100 ms.
+	lookAgain = 80 * time.Millisecond
+	// fullPause is how soon the loop comes back to an action whose backlog was full.
+	fullPause = 5 * time.Millisecond
+	// debtPause is how long before a tick no debt is begun, which could delay it.
+	debtPause = 20 * time.Millisecond
+	// readAheadAt is when in a second the next one is read: late enough that most of its
+	// plans are known, early enough to be done at the tick.
+	readAheadAt = 600 * time.Millisecond
+	// readAheadBytes bounds what is held of the next second, per shard.
+	readAheadBytes = 32 << 20
+	promoteBatch   = 1000
+	// trustMargin is kept free of the end of trust: a claim begun must be answered by then.
+	trustMargin = 50 * time.Millisecond
+)
+
+// shardLoop claims the due plans of one shard under one lease: see doc.go. It is
+// woken by ticks, by hints, and by what it knows to be coming.
+type shardLoop struct {
+	e     *Engine
+	s     *shard
+	lease *atomic.Pointer[Lease]
+
+	ahead     map[string][]Claim // by action: claims computed before their second, oldest first
+	aheadFor  int64              // the second they were read for
+	nextRetry time.Time          // when Promote has something to do
+	debtPaid  time.Time          // until when the catch-up rate has been spent
+	debtTurn  int                // which action's debts come first next time
+}
+
+func newShardLoop(e *Engine, s *shard, lease *atomic.Pointer[Lease]) *shardLoop {
+	return &shardLoop{e: e, s: s, lease: lease}
+}
+
+// run loops until ctx is done or the lease is lost, and returns why. A claim in
+// progress is let end.
+func (l *shardLoop) run(ctx context.Context) error {
+	ticks, unsubscribe := l.e.ticks.subscribe()
+	defer unsubscribe()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	quiet := false
+	for {
+		again, err := l.runOnce(ctx)
+		switch {
+		case err == nil:
+			quiet = false
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, ErrFenced):
+			l.e.counters.Fenced.Add(1)
+			return err
+		case errors.Is(err, errTrustEnded), errors.Is(err, ErrClosed):
+			return err
+		default:
+			l.e.counters.TickErrors.Add(1)
+			l.e.counters.StoreErrors.Add(1)
+			if !quiet {
+				quiet = true
+				l.e.log.Error().Err(err).Int("shard", l.s.id).Msg("pass failed; trying on")
+			}
+			again = 100 * time.Millisecond
+		}
+		timer.Reset(again)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case t := <-ticks:
+			if t.Stepped {
+				l.ahead = nil // read for a time that is not the next one any more
+			}
+		case <-l.s.hint:
+		case <-timer.C:
+		}
+	}
+}
+
+// pass is what one coming-round of the loop found out.
+type pass struct {
+	again time.Duration // look again after this long
+}
+
+func (p *pass) sooner(d time.Duration) { p.again = min(p.again, max(d, time.Millisecond)) }
+
+// runOnce does everything that is to be done now and returns how long to wait
+// for the next time, if nothing happens before.
+func (l *shardLoop) runOnce(ctx context.Context) (again time.Duration, err error) {
+	l.came()
+	p := &pass{again: time.Second}
+	if err := l.present(ctx, p); err != nil {
+		return 0, err
+	}
+	if err := l.debts(ctx, p); err != nil {
+		return 0, err
+	}
+	now := l.e.clock.Now()
+	sub := now.Sub(now.Truncate(time.Second))
+	switch {
+	case sub < lookAgain:
+		p.sooner(lookAgain - sub)
+	case sub < readAheadAt:
+		p.sooner(readAheadAt - sub)
+	case l.aheadFor != now.Unix()+1:
+		if err := l.readAhead(ctx, now.Unix()+1); err != nil {
+			return 0, err
+		}
+	}
+	if !l.nextRetry.IsZero() {
+		p.sooner(l.nextRetry.Sub(now))
+	}
+	return p.again, nil
+}
+
+// came notes that the loop comes round; its lease is renewed only while it does.
+func (l *shardLoop) came() { l.s.lastRun.Store(&lastRun{time.Now()}) }
+
+// present claims everything due within the misfire grace, page by page and
+// action by action in turn, so that no action's mass holds up another, until
+// nothing is left.
+func (l *shardLoop) present(ctx context.Context, p *pass) error {
+	if err := l.claimAhead(ctx, p); err != nil {
+		return err
+	}
+	open := slices.Clone(l.e.opts.Actions)
+	for len(open) > 0 {
+		if err := l.promote(ctx); err != nil {
+			return err
+		}
+		var still []string
+		for _, action := range open {
+			now := l.e.clock.Now().Unix()
+			more, err := l.page(ctx, p, action, now-l.grace(), now, now)
+			if err != nil {
+				return err
+			}
+			if more {
+				still = append(still, action)
+			}
+		}
+		open = still
+	}
+	return nil
+}
+
+// debts claims what is older than the grace, with the rate that is left, and
+// yields to the tick that is near.
+func (l *shardLoop) debts(ctx context.Context, p *pass) error {
+	for range l.e.opts.Actions {
+		now := l.e.clock.Now()
+		if now.Before(l.debtPaid) {
+			p.sooner(l.debtPaid.Sub(now))
+			return nil
+		}
+		if now.Add(debtPause).Truncate(time.Second).After(now) {
+			p.sooner(debtPause)
+			return nil
+		}
+		action := l.e.opts.Actions[l.debtTurn%len(l.e.opts.Actions)]
+		l.debtTurn++
+		more, err := l.page(ctx, p, action, math.MinInt64, now.Unix()-l.grace()-1, now.Unix())
+		if err != nil {
+			return err
+		}
+		if more {
+			// One page at a time: what is due now, or was promised to be, is looked at
+			// between any two.
+			l.debtPaid = now.Add(time.Duration(l.e.opts.ClaimBatch) * time.Second / time.Duration(l.e.opts.CatchUpRate))
+			p.sooner(l.debtPaid.Sub(now))
+			return nil
+		}
+	}
+	return nil
+}
+
+func (l *shardLoop) grace() int64 { return int64(l.e.opts.MisfireGrace / time.Second) }
+
+// page reads one page of due plans and claims it. It answers whether there may
+// be more to claim now: not if there was nothing, no progress, no room, or the
+// store's clock is not there yet.
+func (l *shardLoop) page(ctx context.Context, p *pass, action string, from, to, now int64) (more bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
+	defer cancel()
+	page, err := l.e.store.Due(bounded, DueQuery{Shard: l.s.id, Action: action, From: from, To: to, Limit: l.e.opts.ClaimBatch})
+	if err != nil {
+		return false, fmt.Errorf("read due, shard %d, action %s: %w", l.s.id, action, err)
+	}
+	l.e.counters.Cleared.Add(int64(page.Cleared))
+	if len(page.Plans) == 0 {
+		return page.More && page.Cleared > 0, nil
+	}
+	claims := make([]Claim, len(page.Plans))
+	recurs := false // a claimed plan may be due again within the range
+	for i, plan := range page.Plans {
+		claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
+		recurs = recurs || claims[i].Next != 0 && claims[i].Next <= to
+	}
+	progress, err := l.claim(ctx, p, action, claims)
+	if err != nil {
+		return false, err
+	}
+	return progress && (page.More || recurs), nil
+}
+
+// claim takes claims of one action in batches. It answers whether the next
+// read will find something else: false if nothing was claimed or cleared, or if
+// the backlog is full or the store's clock behind.
+func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []Claim) (progress bool, err error) {
+	for batch := range slices.Chunk(claims, l.e.opts.ClaimBatch) {
+		lease := *l.lease.Load()
+		if !time.Now().Add(trustMargin).Before(lease.Until) {
+			return false, errTrustEnded
+		}
+		// A claim that was sent is waited for even when ctx ends: its answer
+		// is what the workers are woken by.
+		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
+		answers, err := l.e.store.Claim(bounded, ClaimBatch{
+			Lease: lease, Action: action, Cutoff: l.e.clock.Now().Unix(),
+			Backlog: l.e.opts.Backlog, Claims: batch,
+		})
+		cancel()
+		if err != nil {
+			return false, fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, action, err)
+		}
+		l.came()
+		stop := false
+		claimed := int64(0)
+		for i, a := range answers {
+			switch a.Result {
+			case ClaimedOK:
+				claimed++
+				l.e.counters.Collapsed.Add(int64(batch[i].Missed))
+			case ClaimGone, ClaimBad:
+				l.e.counters.Cleared.Add(1)
+				progress = true
+			case ClaimNotYet:
+				p.sooner(a.Wait)
+				stop = true
+			case ClaimFull:
+				p.sooner(fullPause)
+				stop = true
+			}
+		}
+		if claimed > 0 {
+			progress = true
+			l.e.counters.Claimed.Add(claimed)
+			l.e.workers.wake(l.s.id)
+		}
+		if stop {
+			return false, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+	}
+	return progress, nil
+}
+
+// readAhead reads the plans due in a second that has not begun and computes
+// their claims. It is a cache only: the claims compare as always.
+func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
+	l.ahead, l.aheadFor = make(map[string][]Claim), second
+	plans, bytes := 0, 0
+	for _, action := range l.e.opts.Actions {
+		if plans >= l.e.opts.ReadAhead || bytes >= readAheadBytes {
+			break
+		}
+		bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
+		page, err := l.e.store.Due(bounded, DueQuery{
+			Shard: l.s.id, Action: action, From: second, To: second, Limit: l.e.opts.ReadAhead - plans,
+		})
+		cancel()
+		if err != nil {
+			return fmt.Errorf("read ahead, shard %d, action %s: %w", l.s.id, action, err)
+		}
+		for _, plan := range page.Plans {
+			l.ahead[action] = append(l.ahead[action], plan.NextClaim(second, l.grace(), l.e.opts.Zone))
+			plans++
+			bytes += claimBytes + len(plan.Key)
+		}
+	}
+	return nil
+}
+
+// claimBytes is about what a Claim takes in memory, beside its key.
+const claimBytes = 80
+
+// claimAhead claims what was read ahead, if its second has begun, taking batches
+// of the actions in turn.
+func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
+	if len(l.ahead) == 0 || l.e.clock.Now().Unix() < l.aheadFor {
+		return nil
+	}
+	ahead := l.ahead
+	l.ahead = nil
+	for len(ahead) > 0 {
+		for _, action := range l.e.opts.Actions {
+			claims, ok := ahead[action]
+			if !ok {
+				continue
+			}
+			n := min(len(claims), l.e.opts.ClaimBatch)
+			progress, err := l.claim(ctx, p, action, claims[:n])
+			if err != nil {
+				return err
+			}
+			if claims = claims[n:]; len(claims) == 0 || !progress {
+				delete(ahead, action) // what is left is read again with the rest
+				continue
+			}
+			ahead[action] = claims
+		}
+	}
+	return nil
+}
+
+// promote queues the retries again whose time has come.
+func (l *shardLoop) promote(ctx context.Context) error {
+	for {
+		bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
+		n, next, err := l.e.store.Promote(bounded, *l.lease.Load(), l.e.clock.Now(), promoteBatch)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("promote retries, shard %d: %w", l.s.id, err)
+		}
+		l.nextRetry = next
+		if n > 0 {
+			l.e.counters.Promoted.Add(int64(n))
+			l.e.workers.wake(l.s.id)
+		}
+		if n < promoteBatch {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,419 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	// takeEvery is how often workers look for firings without having been told.
+	takeEvery = time.Second
+	// sweepEvery is how often a replica compares what it holds with what it runs.
+	sweepEvery = 2 * time.Second
+	// waitMoving is how long a firing may wait here for a slot of a target that
+	// finishes nothing; then it is deferred.
+	waitMoving = time.Second
+	// deferMin and deferMax bound how long a deferred firing stays away. It grows with
+	// how late the firing is, so that a long queue before a hanging target is not
+	// taken and put back over and over.
+	deferMin = 500 * time.Millisecond
+	deferMax = 30 * time.Second
+	// cutGrace is how long attempts may take to end after they were cut off.
+	cutGrace = 5 * time.Second
+)
+
+// workers take firings of all shards and run them, each in a slot of its action
+// and a slot of its target. A slot is free again when the store has answered
+// the finish.
+type workers struct {
+	e       *Engine
+	wakeups chan struct{}
+
+	mu       sync.Mutex
+	ready    map[int]bool     // shards that may have work
+	pools    map[string]*pool // by action
+	running  map[receipt]bool // what is in a slot
+	draining bool
+
+	finishers map[int]*finisher
+	attempts  sync.WaitGroup
+}
+
+// receipt names a delivery.
+type receipt struct {
+	shard int
+	id    string
+}
+
+// pool is the slots of one action.
+type pool struct {
+	action  Action
+	slots   int
+	used    int
+	targets map[string]*target
+}
+
+// target is the slots of one target of an action.
+type target struct {
+	running int
+	waiting []*Firing // each in a slot of the action already
+	moved   time.Time // when an attempt last began or ended (monotonic)
+}
+
+func newWorkers(e *Engine) *workers {
+	w := &workers{
+		e: e, wakeups: make(chan struct{}, 1),
+		ready: make(map[int]bool), pools: make(map[string]*pool), running: make(map[receipt]bool),
+		finishers: make(map[int]*finisher),
+	}
+	for _, name := range e.opts.Work {
+		action, _ := e.actions.Get(name)
+		slots := e.opts.Slots[name]
+		if slots == 0 {
+			slots = e.opts.DefaultSlots
+		}
+		w.pools[name] = &pool{action: action, slots: slots, targets: make(map[string]*target)}
+	}
+	for _, s := range e.shards {
+		w.finishers[s.id] = newFinisher(w, s.id)
+	}
+	return w
+}
+
+// wake says that a shard may have firings to take.
+func (w *workers) wake(shard int) {
+	w.mu.Lock()
+	w.ready[shard] = true
+	w.mu.Unlock()
+	notify(w.wakeups)
+}
+
+func (w *workers) wakeAll() {
+	for _, s := range w.e.shards {
+		w.wake(s.id)
+	}
+}
+
+// run takes and runs firings until ctx is done, then drains: nothing more is
+// taken, what waits is handed back, what runs may go on for DrainTimeout and is
+// then cut off and handed back.
+func (w *workers) run(ctx context.Context) {
+	// Attempts, finishes and heartbeats outlive ctx by the drain.
+	attempting, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	var loops, finishing sync.WaitGroup
+	for _, f := range w.finishers {
+		finishing.Go(func() { f.run(serving) })
+	}
+	loops.Go(func() { w.beat(serving) })
+	loops.Go(func() { w.sweep(serving) })
+
+	w.take(ctx, attempting)
+
+	w.handBackWaiting()
+	if !waitFor(&w.attempts, w.e.opts.DrainTimeout) {
+		w.e.log.Warn().Dur("after", w.e.opts.DrainTimeout).Msg("drain time is over: cutting off running attempts")
+		cut(ErrShuttingDown)
+		if !waitFor(&w.attempts, cutGrace) {
+			w.e.log.Error().Msg("attempts do not end; their firings will be rescued")
+		}
+	}
+	// The finishers end once their queues are empty, or the store has not
+	// answered for a while; only then do the heartbeats stop.
+	for _, f := range w.finishers {
+		f.close()
+	}
+	if !waitFor(&finishing, w.e.opts.StoreTimeout) {
+		w.e.log.Error().Msg("the store does not accept the last finishes; their firings will run again")
+	}
+	stopServing()
+	finishing.Wait()
+	loops.Wait()
+}
+
+// waitFor waits for wg, at most d, and says whether it ended.
+func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
+// take is the dispatcher: it takes firings for free slots whenever there may be
+// some.
+func (w *workers) take(ctx, attempting context.Context) {
+	timer := time.NewTicker(takeEvery)
+	defer timer.Stop()
+	w.wakeAll()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			w.deferStuck(time.Now())
+			w.wakeAll()
+		case <-w.wakeups:
+		}
+		for _, s := range w.e.shards {
+			for ctx.Err() == nil && w.takeOnce(ctx, attempting, s.id) {
+			}
+		}
+	}
+}
+
+// takeOnce takes from one shard, if it may have work and slots are free, and
+// says whether to go on with it at once.
+func (w *workers) takeOnce(ctx, attempting context.Context, shard int) (more bool) {
+	w.mu.Lock()
+	if !w.ready[shard] {
+		w.mu.Unlock()
+		return false
+	}
+	free, short := w.free()
+	if len(free) == 0 {
+		w.mu.Unlock() // still ready: the next free slot wakes us
+		return false
+	}
+	w.ready[shard] = false
+	w.mu.Unlock()
+
+	bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+	firings, err := w.e.store.Take(bounded, TakeRequest{Shard: shard, Worker: w.e.opts.Replica, Slots: free})
+	cancel()
+	if err != nil {
+		if ctx.Err() == nil {
+			w.e.counters.StoreErrors.Add(1)
+			w.e.log.Warn().Err(err).Int("shard", shard).Msg("cannot take firings")
+		}
+		return false // the timer looks again; the sweep finds what was handed out to nobody
+	}
+	taken := make(map[string]int, len(free))
+	for _, f := range firings {
+		taken[f.Plan.Action]++
+	}
+	w.start(attempting, firings)
+	// An action that gave all that was asked for may have more; so may one that
+	// could not be asked.
+	for name, n := range taken {
+		more = more || n >= free[name]
+	}
+	if more || short {
+		w.mu.Lock()
+		w.ready[shard] = true
+		w.mu.Unlock()
+	}
+	return more
+}
+
+// free returns the free slots of each action that has some, and whether some
+// action has none. Call with mu held.
+func (w *workers) free() (slots map[string]int, short bool) {
+	slots = make(map[string]int, len(w.pools))
+	for name, p := range w.pools {
+		if n := p.slots - p.used; n > 0 {
+			slots[name] = n
+		} else {
+			short = true
+		}
+	}
+	return slots, short
+}
+
+// start puts taken firings into their slots: to run, to wait for their target,
+// or, if that is full, back into the queue for later.
+func (w *workers) start(ctx context.Context, firings []*Firing) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range firings {
+		p := w.pools[f.Plan.Action]
+		p.used++
+		w.running[receipt{f.Shard, f.Receipt}] = true
+		if w.draining {
+			w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Return})
+			continue
+		}
+		name := p.action.Target(f.Plan.Params)
+		if name == "" {
+			w.launch(ctx, p, nil, name, f)
+			continue
+		}
+		t := p.targets[name]
+		if t == nil {
+			t = &target{moved: now}
+			p.targets[name] = t
+		}
+		switch {
+		case t.running < w.e.opts.TargetSlots:
+			w.launch(ctx, p, t, name, f)
+		case t.running+len(t.waiting) < p.slots/2 && now.Sub(t.moved) < waitMoving:
+			t.waiting = append(t.waiting, f)
+		default:
+			w.deferFiring(f)
+		}
+	}
+}
+
+// launch runs f in a goroutine of its own. Call with mu held.
+func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f *Firing) {
+	if t != nil {
+		t.running++
+		t.moved = time.Now()
+	}
+	w.attempts.Add(1)
+	w.e.counters.Executing.Add(1)
+	go func() {
+		defer w.attempts.Done()
+		finish := w.e.attempt(ctx, p.action, f)
+		w.e.counters.Executing.Add(-1)
+		if t != nil {
+			w.targetDone(ctx, p, t, name)
+		}
+		w.finishers[f.Shard].add(finish)
+	}()
+}
+
+// targetDone frees a slot of a target and gives it to the next who waits for it.
+func (w *workers) targetDone(ctx context.Context, p *pool, t *target, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t.running--
+	t.moved = time.Now()
+	if len(t.waiting) > 0 && !w.draining {
+		next := t.waiting[0]
+		t.waiting = t.waiting[1:]
+		w.launch(ctx, p, t, name, next)
+	} else if t.running == 0 && len(t.waiting) == 0 {
+		delete(p.targets, name)
+	}
+}
+
+// finished frees the slots of deliveries whose finish was answered.
+func (w *workers) finished(shard int, fs []Finish) {
+	w.mu.Lock()
+	for _, f := range fs {
+		delete(w.running, receipt{shard, f.Firing.Receipt})
+		w.pools[f.Firing.Plan.Action].used--
+	}
+	w.mu.Unlock()
+	notify(w.wakeups)
+}
+
+// deferFiring puts a firing back whose target has no room. Call with mu held.
+func (w *workers) deferFiring(f *Firing) {
+	now := w.e.clock.Now()
+	wait := min(max(now.Sub(time.Unix(f.Due, 0))/2, deferMin), deferMax)
+	wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
+	w.e.counters.Deferred.Add(1)
+	w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Defer, At: now.Add(wait)})
+}
+
+// deferStuck defers what waits for targets that have stopped moving.
+func (w *workers) deferStuck(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.pools {
+		for _, t := range p.targets {
+			if now.Sub(t.moved) < waitMoving {
+				continue
+			}
+			for _, f := range t.waiting {
+				w.deferFiring(f)
+			}
+			t.waiting = nil
+		}
+	}
+}
+
+// handBackWaiting returns every firing that has not begun.
+func (w *workers) handBackWaiting() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.draining = true
+	for _, p := range w.pools {
+		for _, t := range p.targets {
+			for _, f := range t.waiting {
+				w.e.counters.Returned.Add(1)
+				w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Return})
+			}
+			t.waiting = nil
+		}
+	}
+}
+
+// beat keeps this replica alive in the eyes of the shards' leaders.
+func (w *workers) beat(ctx context.Context) {
+	for {
+		for _, s := range w.e.shards {
+			bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+			err := w.e.store.Beat(bounded, s.id, w.e.opts.Replica)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				w.e.counters.StoreErrors.Add(1)
+			}
+		}
+		if sleep(ctx, beatEvery) != nil {
+			return
+		}
+	}
+}
+
+// sweep hands back deliveries that the store believes to be here and that are
+// not: the reply that brought them was lost. A delivery must be missing in two
+// sweeps, since between take and start it is nowhere.
+func (w *workers) sweep(ctx context.Context) {
+	missing := make(map[receipt]bool)
+	for sleep(ctx, sweepEvery) == nil {
+		next := make(map[receipt]bool)
+		for _, s := range w.e.shards {
+			if err := w.sweepOnce(ctx, s.id, missing, next); err != nil && ctx.Err() == nil {
+				w.e.counters.StoreErrors.Add(1)
+			}
+		}
+		missing = next
+	}
+}
+
+func (w *workers) sweepOnce(ctx context.Context, shard int, missing, next map[receipt]bool) error {
+	ctx, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+	defer cancel()
+	w.mu.Lock()
+	running := len(w.running)
+	w.mu.Unlock()
+	held, err := w.e.store.Held(ctx, shard, w.e.opts.Replica, running+1000)
+	if err != nil {
+		return err
+	}
+	var back []Finish
+	w.mu.Lock()
+	for _, f := range held {
+		r := receipt{shard, f.Receipt}
+		switch {
+		case w.running[r]:
+		case missing[r]:
+			back = append(back, Finish{Firing: f, Verdict: Return})
+		default:
+			next[r] = true
+		}
+	}
+	w.mu.Unlock()
+	if len(back) == 0 {
+		return nil
+	}
+	w.e.counters.Returned.Add(int64(len(back)))
+	w.e.log.Warn().Int("shard", shard).Int("firings", len(back)).Msg("handing back firings that never arrived here")
+	_, err = w.e.store.Finish(ctx, shard, w.e.opts.Replica, back)
+	if err == nil {
+		w.wake(shard)
+	}
+	return errors.Join(err)
+}
