@@ -50,15 +50,12 @@ func (r *rescuer) run(ctx context.Context) {
 func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
 	bounded, cancel := context.WithTimeout(ctx, r.e.opts.StoreTimeout)
 	defer cancel()
+	r.begin(now)
 	holders, err := r.e.store.Holders(bounded, r.shard)
 	if err != nil {
-		r.seen = nil
+		r.failed()
 		return err
 	}
-	if now.Sub(r.lastRead) > readGap {
-		r.seen = nil
-	}
-	r.lastRead = now
 	for _, h := range r.judge(holders, now) {
 		n, err := r.e.store.Rescue(bounded, *r.lease.Load(), h, r.e.opts.MaxDeliveries, rescueBatch)
 		if err != nil {
@@ -72,6 +69,17 @@ func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
 	}
 	return nil
 }
+
+// begin notes that a read begins; after a pause the evidence starts over.
+func (r *rescuer) begin(now time.Time) {
+	if now.Sub(r.lastRead) > readGap {
+		r.seen = nil
+	}
+	r.lastRead = now
+}
+
+// failed notes that a read failed: the evidence starts over.
+func (r *rescuer) failed() { r.seen = nil }
 
 // judge updates the evidence and returns the workers it proves dead.
 func (r *rescuer) judge(holders []Holder, now time.Time) []Holder {
