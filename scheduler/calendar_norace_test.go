@@ -1,0 +1,6 @@
+//go:build !race
+
+package scheduler
+
+// randomPlans is how many random plans TestNextAgainstBruteForce tries.
+const randomPlans = 100_000
