@@ -113,12 +113,9 @@ func (w window) next(s Schedule, after int64) (int64, bool) {
 	return 0, false
 }
 
-// bruteNext looks through the window second by second, and beyond it day by
-// day until a day is close to matching, then minute by minute again.
-func bruteNext(s Schedule, after int64, w window) (int64, bool) {
-	if due, ok := w.next(s, after); ok {
-		return due, true
-	}
+// beyond goes on where the window ends: day by day until a day matches, then
+// through every minute around it.
+func (w window) beyond(s Schedule, after int64) (int64, bool) {
 	end := time.Unix(w.rows[len(w.rows)-1].unix+60, 0).In(w.zone)
 	for day := range 9 * 366 {
 		noon := time.Date(end.Year(), end.Month(), end.Day()+day, 12, 0, 0, 0, w.zone)
@@ -213,13 +210,21 @@ func randomCalendar(r *rand.Rand, near wallClock) Schedule {
 func TestNextAgainstBruteForce(t *testing.T) {
 	windows := edgeWindows(t)
 	r := rand.New(rand.NewPCG(2026, 11))
-	for i := range randomPlans {
+	for i := 0; i < randomPlans; {
 		w := windows[i%len(windows)]
-		// From anywhere in the middle, most often right at the zone's edge.
 		after := w.rows[1440+r.IntN(3*1440)].unix + int64(r.IntN(60))
 		s := randomCalendar(r, readWall(time.Unix(after+int64(r.IntN(7200)), 0).In(w.zone)))
+		want, wantOK := w.next(s, after)
+		if !wantOK {
+			// Most plans should meet the zone's edge, which is in the window; looking
+			// beyond it is slow.
+			if r.IntN(50) > 0 {
+				continue
+			}
+			want, wantOK = w.beyond(s, after)
+		}
+		i++
 		got, gotOK := s.Next(after, w.zone)
-		want, wantOK := bruteNext(s, after, w)
 		if got != want || gotOK != wantOK {
 			t.Fatalf("plan %d: Next of %+v\nafter %s\ngot   %s (%v)\nwant  %s (%v)", i, s,
 				time.Unix(after, 0).In(w.zone), time.Unix(got, 0).In(w.zone), gotOK, time.Unix(want, 0).In(w.zone), wantOK)
