@@ -211,8 +211,7 @@ func (e *Engine) tick(ctx context.Context, ticker Ticker) {
 	}
 }
 
-// watch turns the store's events into hints, and looks at everything whenever
-// the watch was interrupted.
+// watch turns the store's events into hints.
 func (e *Engine) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := e.store.Watch(ctx, e.event)
@@ -221,15 +220,18 @@ func (e *Engine) watch(ctx context.Context) {
 		}
 		e.log.Warn().Err(err).Msg("lost the store's events, watching again")
 		sleep(ctx, 250*time.Millisecond)
-		e.workers.wakeAll()
-		for _, s := range e.shards {
-			s.look()
-		}
 	}
 }
 
 // event must be quick: it is called on the store's goroutine.
 func (e *Engine) event(ev Event) {
+	if ev.Kind == EventAll {
+		e.workers.wakeAll()
+		for _, s := range e.shards {
+			s.look()
+		}
+		return
+	}
 	i := slices.IndexFunc(e.shards, func(s *shard) bool { return s.id == ev.Shard })
 	if i < 0 {
 		return

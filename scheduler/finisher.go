@@ -113,7 +113,10 @@ func (f *finisher) account(batch []Finish, answers []Finished) {
 		case fin.Verdict == Retry && answers[i] == FinishedOK:
 			c.Retried.Add(1)
 			requeued = true
-		case fin.Verdict == Bury:
+		case fin.Verdict == Bury || answers[i] == FinishedBad:
+			if fin.Attempt == nil {
+				break
+			}
 			c.Buried.Add(1)
 			f.w.e.log.Warn().Str("firing", string(fin.Attempt.Firing)).Str("key", fin.Attempt.Key).
 				Str("action", fin.Attempt.Action).Int("attempt", fin.Attempt.Attempt).Str("error", fin.Attempt.Error).Msg("dead letter")

@@ -63,10 +63,10 @@ type Firing struct {
 	Due      int64 // the due second of this firing, Unix; original through every retry
 	Missed   int   // 0, or how many missed due seconds (this one included) it stands for: see Misfire
 	Attempt  int   // 1 for the first run; grows with retries and rescues, not with deferrals
-	Delivery int   // how often it has been handed to a worker, this time included
+	Delivery int   // 1 + how often its worker was lost since it was last finished: only Rescue adds to it
 
 	Shard   int    // where it is queued
-	Receipt string // the store's handle of this delivery; Finish names it
+	Receipt string // the store's handle of this delivery, never used again; Finish names it
 }
 
 // FiringID is the stable name of a firing, 32 hexadecimal digits: the first 128

@@ -57,17 +57,31 @@ func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for _, h := range r.judge(holders, now) {
-		n, err := r.e.store.Rescue(bounded, *r.lease.Load(), h, r.e.opts.MaxDeliveries, rescueBatch)
-		if err != nil {
+		if err := r.rescue(ctx, h); err != nil {
 			return err
-		}
-		if n > 0 {
-			r.e.counters.Rescued.Add(int64(n))
-			r.e.log.Warn().Int("shard", r.shard).Str("worker", h.Worker).Int("firings", n).Msg("rescued firings of a dead worker")
-			r.e.workers.wake(r.shard)
 		}
 	}
 	return nil
+}
+
+// rescue queues again everything that h holds.
+func (r *rescuer) rescue(ctx context.Context, h Holder) error {
+	total := 0
+	for {
+		bounded, cancel := context.WithTimeout(ctx, r.e.opts.StoreTimeout)
+		n, err := r.e.store.Rescue(bounded, *r.lease.Load(), h, r.e.opts.MaxDeliveries, rescueBatch)
+		cancel()
+		if total += n; n > 0 {
+			r.e.counters.Rescued.Add(int64(n))
+			r.e.workers.wake(r.shard)
+		}
+		if err != nil || n == 0 {
+			if total > 0 {
+				r.e.log.Warn().Int("shard", r.shard).Str("worker", h.Worker).Int("firings", total).Msg("rescued firings of a dead worker")
+			}
+			return err
+		}
+	}
 }
 
 // begin notes that a read begins; after a pause the evidence starts over.

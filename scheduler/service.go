@@ -197,9 +197,6 @@ func (s *Service) Remove(ctx context.Context, key string) (*Plan, error) {
 	return plan, err
 }
 
-// MaxPage bounds the limit of a page.
-const MaxPage = 10_000
-
 // List returns a page of plans by key: see PlanStore.List.
 func (s *Service) List(ctx context.Context, q ListQuery) ([]*Plan, string, error) {
 	if err := checkLimit(q.Limit); err != nil {
@@ -240,24 +237,67 @@ func (s *Service) DeadLetters(ctx context.Context, q JournalQuery) ([]DeadLetter
 	return s.store.DeadLetters(ctx, q)
 }
 
-// Redrive queues dead letters again from attempt 1 and returns how many.
-func (s *Service) Redrive(ctx context.Context, sel DeadSelection) (int, error) {
-	if err := sel.validate(); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	return s.store.Redrive(ctx, sel)
+// DeadSelection names dead letters: by IDs, or all of Key, or All of them.
+type DeadSelection struct {
+	IDs []string
+	Key string
+	All bool
 }
 
-// Purge forgets dead letters and returns how many.
+// Redrive queues dead letters again from attempt 1 and returns how many, also
+// beside an error.
+func (s *Service) Redrive(ctx context.Context, sel DeadSelection) (int, error) {
+	return s.eachDead(ctx, sel, s.store.Redrive)
+}
+
+// Purge forgets dead letters and returns how many, also beside an error.
 func (s *Service) Purge(ctx context.Context, sel DeadSelection) (int, error) {
+	return s.eachDead(ctx, sel, s.store.Purge)
+}
+
+// deadBatch bounds how many dead letters one call to the store moves.
+const deadBatch = 500
+
+// eachDead applies do to the selected dead letters, page by page. Those that
+// die while it is under way are not waited for.
+func (s *Service) eachDead(ctx context.Context, sel DeadSelection, do func(context.Context, []string) (int, error)) (total int, err error) {
 	if err := sel.validate(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	return s.store.Purge(ctx, sel)
+	ids := sel.IDs
+	if len(ids) == 0 {
+		if ids, err = s.deadIDs(ctx, sel.Key); err != nil {
+			return 0, err
+		}
+	}
+	for batch := range slices.Chunk(ids, deadBatch) {
+		bounded, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+		n, err := do(bounded, batch)
+		cancel()
+		total += n
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// deadIDs lists the dead letters of key, or all.
+func (s *Service) deadIDs(ctx context.Context, key string) (ids []string, err error) {
+	for cursor := ""; ; {
+		bounded, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+		dead, next, err := s.store.DeadLetters(bounded, JournalQuery{Key: key, Cursor: cursor, Limit: deadBatch})
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range dead {
+			ids = append(ids, d.ID)
+		}
+		if cursor = next; next == "" {
+			return ids, nil
+		}
+	}
 }
 
 // validate refuses a selection that names nothing or names it twice.
@@ -273,6 +313,9 @@ func (d DeadSelection) validate() error {
 	}
 	return nil
 }
+
+// MaxPage bounds the limit of a page.
+const MaxPage = 10_000
 
 // Preview returns the next n due seconds of a stored plan (1 ≤ n ≤ 1000; fewer
 // if it ends before).

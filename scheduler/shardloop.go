@@ -15,7 +15,7 @@ const (
 	// after its second's tick fires within 100 ms.
 	lookAgain = 80 * time.Millisecond
 	// fullPause is how soon the loop comes back to an action whose backlog was full.
-	fullPause = 5 * time.Millisecond
+	fullPause = 25 * time.Millisecond
 	// debtPause is how long before a tick no debt is begun, which could delay it.
 	debtPause = 20 * time.Millisecond
 	// readAheadAt is when in a second the next one is read: late enough that most of its
@@ -203,7 +203,7 @@ func (l *shardLoop) page(ctx context.Context, p *pass, action string, from, to, 
 	}
 	l.e.counters.Cleared.Add(int64(page.Cleared))
 	if len(page.Plans) == 0 {
-		return page.More && page.Cleared > 0, nil
+		return page.Next != "" && page.Cleared > 0, nil
 	}
 	claims := make([]Claim, len(page.Plans))
 	recurs := false // a claimed plan may be due again within the range
@@ -215,7 +215,7 @@ func (l *shardLoop) page(ctx context.Context, p *pass, action string, from, to, 
 	if err != nil {
 		return false, err
 	}
-	return progress && (page.More || recurs), nil
+	return progress && (page.Next != "" || recurs), nil
 }
 
 // claim takes claims of one action in batches. It answers whether the next
@@ -230,7 +230,7 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 		// A claim that was sent is waited for even when ctx ends: its answer
 		// is what the workers are woken by.
 		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
-		answers, err := l.e.store.Claim(bounded, ClaimBatch{
+		reply, err := l.e.store.Claim(bounded, ClaimBatch{
 			Lease: lease, Action: action, Cutoff: l.e.clock.Now().Unix(),
 			Backlog: l.e.opts.Backlog, Claims: batch,
 		})
@@ -241,7 +241,7 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 		l.came()
 		stop := false
 		claimed := int64(0)
-		for i, a := range answers {
+		for i, a := range reply.Answers {
 			switch a.Result {
 			case ClaimedOK:
 				claimed++
@@ -278,21 +278,27 @@ func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
 	l.ahead, l.aheadFor = make(map[string][]Claim), second
 	plans, bytes := 0, 0
 	for _, action := range l.e.opts.Actions {
-		if plans >= l.e.opts.ReadAhead || bytes >= readAheadBytes {
-			break
-		}
-		bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
-		page, err := l.e.store.Due(bounded, DueQuery{
-			Shard: l.s.id, Action: action, From: second, To: second, Limit: l.e.opts.ReadAhead - plans,
-		})
-		cancel()
-		if err != nil {
-			return fmt.Errorf("read ahead, shard %d, action %s: %w", l.s.id, action, err)
-		}
-		for _, plan := range page.Plans {
-			l.ahead[action] = append(l.ahead[action], plan.NextClaim(second, l.grace(), l.e.opts.Zone))
-			plans++
-			bytes += claimBytes + len(plan.Key)
+		for after := ""; plans < l.e.opts.ReadAhead && bytes < readAheadBytes; {
+			if l.e.clock.Now().Unix() >= second {
+				return nil // its time has come: claims go first
+			}
+			bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
+			page, err := l.e.store.Due(bounded, DueQuery{
+				Shard: l.s.id, Action: action, From: second, To: second, After: after,
+				Limit: min(l.e.opts.ClaimBatch, l.e.opts.ReadAhead-plans),
+			})
+			cancel()
+			if err != nil {
+				return fmt.Errorf("read ahead, shard %d, action %s: %w", l.s.id, action, err)
+			}
+			for _, plan := range page.Plans {
+				l.ahead[action] = append(l.ahead[action], plan.NextClaim(second, l.grace(), l.e.opts.Zone))
+				plans++
+				bytes += claimBytes + len(plan.Key)
+			}
+			if after = page.Next; after == "" {
+				break
+			}
 		}
 	}
 	return nil
@@ -334,7 +340,9 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 func (l *shardLoop) promote(ctx context.Context) error {
 	for {
 		bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
-		n, next, err := l.e.store.Promote(bounded, *l.lease.Load(), l.e.clock.Now(), promoteBatch)
+		n, next, err := l.e.store.Promote(bounded, PromoteRequest{
+			Lease: *l.lease.Load(), Now: l.e.clock.Now(), Limit: promoteBatch,
+		})
 		cancel()
 		if err != nil {
 			return fmt.Errorf("promote retries, shard %d: %w", l.s.id, err)

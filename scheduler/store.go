@@ -1,5 +1,12 @@
 package scheduler
 
+// NOTE to implementers (this paragraph goes away): changed on review at 23:55 —
+// Claim → ClaimReply, Skew; Promote(PromoteRequest); Due pages by After/Next, and
+// its guarantees; Take → more; Held → receipts; Beat(worker); Redrive/Purge by
+// ids (DeadSelection is the service's); EventAll; FinishedBad; meaning of
+// Delivery (Firing), Retry/Defer/cancel, Status, Backlog (counts retries and
+// deferrals), Holders, Rescue, Remove, Put. Read the comments again, please.
+
 import (
 	"context"
 	"time"
@@ -10,7 +17,8 @@ import (
 // pass. Every method is safe for concurrent use and returns soon after its
 // context is done. A method that fails with an error other than the ones it
 // names may or may not have taken effect: callers read again (Claim), send the
-// same again (Finish, Put of the same revision), or report it (Remove).
+// same again (Finish), or report it (Put, Remove: neither is sent again, since
+// what they asked for may have happened and be over).
 type Store interface {
 	PlanStore
 	LeaseStore
@@ -27,14 +35,15 @@ type Store interface {
 
 // PlanStore keeps plans. It alone knows which shard a key belongs to.
 type PlanStore interface {
-	// Put stores plans, each created or overwritten atomically, and answers only
-	// once they are durable. Overwriting cancels the pending retries of the key;
-	// its queued and running firings go on, but are not retried any more. A
-	// plan of the same key and revision as the stored one is left as it is (a
-	// resent Put does not undo claims). The answer has one error per plan, nil
-	// where it is stored: ErrFull, ErrStore, ErrUnsure. With a context that has a
-	// deadline, a plan answered with an error other than ErrUnsure will not
-	// appear later.
+	// Put stores plans as given (Due, Fired, LastDue and Status too), each created
+	// or overwritten atomically, and answers only once they are durable. Of several
+	// with one key in a call the last wins. Overwriting cancels the pending retries
+	// of the key; its queued and running firings go on, but are not retried any
+	// more. A plan of the same key and revision as the stored one is left as it
+	// is. A quarantined plan of the key is forgotten. The answer has one error per
+	// plan, nil where it is stored: ErrFull, ErrStore, ErrUnsure. With a context
+	// that has a deadline, a plan answered with an error other than ErrUnsure will
+	// not appear later.
 	Put(ctx context.Context, plans []*Plan) []error
 
 	// Get returns the plan of key, or ErrNotFound.
@@ -42,16 +51,23 @@ type PlanStore interface {
 
 	// Remove deletes the plan of key and cancels its pending retries. It returns
 	// the plan; with only a retry left, the plan as it was claimed. With neither:
-	// ErrNotFound. Queued and running firings go on, but are not retried any
-	// more. The answer comes only once the removal is durable.
+	// ErrNotFound, and nothing is changed (a running last firing may still be
+	// retried). Queued and running firings go on, but are not retried any more.
+	// The answer comes only once the removal is durable; with the plan and
+	// ErrUnsure if it was done and the wished copies did not confirm. With a
+	// context that has a deadline, a removal answered with another error will
+	// not happen later. A plan that cannot be decoded is removed, too; what is
+	// returned then has its Key only.
 	Remove(ctx context.Context, key string) (*Plan, error)
 
 	// List returns plans with the prefix in the byte order of their keys, over
-	// all shards, and the cursor of the next page, "" after the last.
+	// all shards, and the cursor of the next page, "" after the last. Cursors are
+	// opaque. A page may be short, or even empty, with a cursor. A plan that cannot
+	// be decoded is passed over.
 	List(ctx context.Context, q ListQuery) (plans []*Plan, next string, err error)
 
 	// DueAt returns plans whose next due second is q.Second, ordered by key
-	// within an action, and the cursor of the next page, "" after the last.
+	// within an action, paged like List.
 	DueAt(ctx context.Context, q DueAtQuery) (plans []*Plan, next string, err error)
 }
 
@@ -117,50 +133,67 @@ type Replica struct {
 
 // ClaimStore is what the leader of a shard works with.
 type ClaimStore interface {
-	// Due reads plans of one action with From ≤ due ≤ To, oldest first. On the
-	// way it clears what can never fire: a schedule entry without a plan is
-	// dropped, a plan that cannot be decoded is moved to quarantine.
+	// Due reads plans of one action, oldest first. Every plan it returns has that
+	// action and From ≤ Due ≤ To by its own record. On the way it clears what can
+	// never fire: a schedule entry without a plan, or at odds with it, is dropped or
+	// corrected; a plan that cannot be decoded is moved to quarantine.
 	Due(ctx context.Context, q DueQuery) (DuePage, error)
 
-	// Claim takes the batch's claims, each as one atomic step: see Claimed. It
-	// answers in the order of the batch, with ErrFenced if the lease is not the
-	// current one (then nothing was claimed). What it claimed is as durable as
-	// a Put. Firings that became available are announced (Event Work) to
-	// replicas other than the caller.
-	Claim(ctx context.Context, b ClaimBatch) ([]ClaimAnswer, error)
+	// Claim takes the batch's claims, each as one atomic step: see Claim. A store
+	// may take a batch in several steps. ErrFenced: the lease is not the current
+	// one; then the reply holds the answers of earlier steps, which stand. What it
+	// claimed is synced to the store's disk; a store that loses its newest writes
+	// may forget a claim, always wholly, and it is then claimed again under the
+	// same firing id. Firings that became available are announced (Event Work).
+	Claim(ctx context.Context, b ClaimBatch) (ClaimReply, error)
 
-	// Promote queues again the retries of a shard whose time has come by the
-	// smaller of now and the store's clock, at most limit of them, under the
+	// Promote queues again the retries of a shard whose time has come, under the
 	// lease. It returns how many, and when the next one is due (zero: none).
-	Promote(ctx context.Context, l Lease, now time.Time, limit int) (n int, next time.Time, err error)
+	Promote(ctx context.Context, r PromoteRequest) (n int, next time.Time, err error)
 }
 
 // DueQuery asks for due plans of one action of a shard.
 type DueQuery struct {
 	Shard    int
 	Action   string
-	From, To int64 // due seconds, inclusive
-	Limit    int   // plans; a store may bound the page's bytes, too
+	From, To int64  // due seconds, inclusive
+	After    string // "" for the first page, else DuePage.Next of the last: what is before is not looked at again
+	Limit    int    // plans; a store may bound the page's bytes, too
 }
 
 // DuePage is an answer of ClaimStore.Due.
 type DuePage struct {
 	Plans   []*Plan
-	More    bool // there may be more in the range
-	Cleared int  // entries dropped or quarantined on the way
+	Next    string // where the next page begins, "" after the last
+	Cleared int    // entries dropped, corrected or quarantined on the way
+}
+
+// PromoteRequest asks for due retries to be queued again.
+type PromoteRequest struct {
+	Lease Lease
+	Now   time.Time     // the leader's clock: nothing due after it, or after the store's own clock, is promoted
+	Skew  time.Duration // see ClaimBatch
+	Limit int
 }
 
 // ClaimBatch is a number of claims of one action of one shard, under one lease.
 type ClaimBatch struct {
 	Lease   Lease
 	Action  string
-	Cutoff  int64 // the leader's second: nothing due after it, or after the store's own second, is claimed
+	Cutoff  int64         // the leader's second: nothing due after it, or after the store's own second, is claimed
+	Skew    time.Duration // added to the store's clock before comparing; 0 unless the whole fleet agrees that the store's clock is wrong
 	Backlog Backlog
 	Claims  []Claim
 }
 
-// Backlog bounds what may be queued and unfinished of one action in one shard.
-// What is over it stays in the schedule. 0 means no bound.
+// ClaimReply answers a ClaimBatch.
+type ClaimReply struct {
+	Answers []ClaimAnswer // in the order of the batch
+}
+
+// Backlog bounds what may be claimed and unfinished of one action in one shard:
+// queued, running, waiting for a retry, or deferred. What is over it stays in the
+// schedule; what is in it already is never refused. 0 means no bound.
 type Backlog struct {
 	Entries int
 	Bytes   int64
@@ -170,7 +203,8 @@ type Backlog struct {
 // Due to Next (or delete it, if Next is 0), count one firing more, and enqueue
 // the firing that is due at FireDue. Next is 0 or > Due and > FireDue, else the
 // store answers Bad without touching the plan. Claiming sets LastDue = FireDue and
-// Fired + 1; FireDue ≥ Due.
+// Fired + 1; FireDue ≥ Due. A plan of another action answers Gone, and this
+// action's entry is cleared.
 type Claim struct {
 	Key      string
 	Revision Revision
@@ -200,15 +234,16 @@ type ClaimAnswer struct {
 
 // RescueStore is how the leader of a shard finds dead workers.
 type RescueStore interface {
-	// Holders returns every worker that holds firings of the shard, with its
-	// heartbeat counter as it stands (0 if it never beat).
+	// Holders returns every worker the shard knows, with its heartbeat counter as it
+	// stands (0 if it never beat), also those that hold nothing.
 	Holders(ctx context.Context, shard int) ([]Holder, error)
 
-	// Rescue queues again, with Attempt + 1, up to limit firings held by a worker
-	// whose counter still stands at h.Beats, under the lease. A firing whose
-	// Delivery has reached maxDeliveries becomes a dead letter instead ("worker
-	// lost"). It returns how many firings it moved; 0 and nil error if the
-	// counter has moved.
+	// Rescue queues again, with Attempt + 1 and Delivery + 1, up to limit firings
+	// held by a worker whose counter still stands at h.Beats, under the lease. A
+	// firing whose Delivery has reached maxDeliveries becomes a dead letter instead
+	// ("worker lost"). It returns how many firings it moved; call it again until
+	// that is 0. A worker with nothing left is forgotten. 0 and no error, too, if
+	// the counter has moved.
 	Rescue(ctx context.Context, l Lease, h Holder, maxDeliveries, limit int) (n int, err error)
 }
 
@@ -222,21 +257,24 @@ type Holder struct {
 // WorkStore is what workers take from and give back to.
 type WorkStore interface {
 	// Take hands up to Slots[action] queued firings of each action to the
-	// worker, oldest first, without waiting. Each is held by the worker until it
-	// is finished or rescued.
-	Take(ctx context.Context, r TakeRequest) ([]*Firing, error)
+	// worker, oldest first, without waiting. It may return fewer than there are:
+	// more says to look again at once. Each is held by the worker until it is
+	// finished or rescued. An entry that cannot be decoded is quarantined.
+	Take(ctx context.Context, r TakeRequest) (fs []*Firing, more bool, err error)
 
 	// Finish ends deliveries, each as one atomic step that first checks that the
 	// worker still holds it, and records history. It answers in order. Sending the
-	// same again is harmless: what was done answers NotHeld.
+	// same again is harmless: what was done answers NotHeld. An error is about the
+	// store, never about one delivery.
 	Finish(ctx context.Context, shard int, worker string, fs []Finish) ([]Finished, error)
 
-	// Held returns up to limit deliveries that the store believes the worker
-	// holds, for it to hand back what it is not running.
-	Held(ctx context.Context, shard int, worker string, limit int) ([]*Firing, error)
+	// Held returns up to limit receipts of deliveries that the store believes the
+	// worker holds, oldest first, for it to hand back what it is not running.
+	Held(ctx context.Context, shard int, worker string, limit int) ([]string, error)
 
-	// Beat increments the worker's heartbeat counter in a shard.
-	Beat(ctx context.Context, shard int, worker string) error
+	// Beat increments the worker's heartbeat counter in every shard; one shard that
+	// fails holds up no other.
+	Beat(ctx context.Context, worker string) error
 }
 
 // TakeRequest asks for firings of one shard.
@@ -250,19 +288,25 @@ type TakeRequest struct {
 type Verdict uint8
 
 const (
-	// Done ends the firing: it succeeded.
+	// Done ends the firing: it succeeded. The plan's Status becomes succeeded, if
+	// the stored revision is the firing's.
 	Done Verdict = iota
-	// Retry queues it again at Finish.At with Attempt + 1. If its plan was removed or
-	// replaced since it was claimed (not: if it simply had its last firing),
-	// it is cancelled instead.
+	// Retry queues it again at Finish.At with Attempt + 1 and Delivery 1. It is
+	// cancelled instead if, after this firing was claimed, a Remove or Put found a
+	// plan or a pending retry of its key (not: if the plan simply had its last
+	// firing). A redriven firing belongs to no plan any more: only a Remove or
+	// Put while it waits to be retried cancels it.
 	Retry
-	// Bury makes it a dead letter.
+	// Bury makes it a dead letter. The plan's Status becomes failed, if the stored
+	// revision is the firing's.
 	Bury
-	// Defer queues it again at Finish.At with Attempt and Delivery as before they
-	// were counted: its target had no free slot.
+	// Defer queues it again at Finish.At with Attempt and Delivery as they are:
+	// its target had no free slot. With Attempt 1 it counts as queued, not as a
+	// pending retry: removing or replacing the plan does not stop it.
 	Defer
-	// Return queues it again at once, with Attempt as it is: the worker holds
-	// it but is not going to run it.
+	// Return queues it again at once with Attempt and Delivery as they are: the
+	// worker holds it but is not going to run it. Of Finish.Firing only the
+	// Receipt counts; one whose payload is gone is dropped.
 	Return
 )
 
@@ -281,6 +325,7 @@ const (
 	FinishedOK        Finished = iota
 	FinishedCancelled          // asked to retry, but its plan was removed or replaced: it ended, recorded as Cancelled
 	FinishedNotHeld            // the worker does not hold it (any more): nothing was changed
+	FinishedBad                // it could not be queued again for its data: now a dead letter, or quarantined
 )
 
 // Journal is the record of what ran, and of what failed for good.
@@ -294,9 +339,10 @@ type Journal interface {
 	DeadLetters(ctx context.Context, q JournalQuery) (dead []DeadLetter, next string, err error)
 
 	// Redrive queues dead letters again, each atomically, from attempt 1; Purge
-	// forgets them. Both return how many. What is not there is skipped.
-	Redrive(ctx context.Context, s DeadSelection) (n int, err error)
-	Purge(ctx context.Context, s DeadSelection) (n int, err error)
+	// forgets them. At most 1,000 ids a call. Both return how many, also beside
+	// an error. What is not there is skipped.
+	Redrive(ctx context.Context, ids []string) (n int, err error)
+	Purge(ctx context.Context, ids []string) (n int, err error)
 }
 
 // JournalQuery asks for a page of history or dead letters.
@@ -306,13 +352,6 @@ type JournalQuery struct {
 	Limit  int
 }
 
-// DeadSelection names dead letters: by IDs, or all of Key, or All of them.
-type DeadSelection struct {
-	IDs []string
-	Key string
-	All bool
-}
-
 // Observer tells what is in the store, and when to look.
 type Observer interface {
 	// Shards returns the state of every shard. It costs a few reads per shard and
@@ -320,8 +359,9 @@ type Observer interface {
 	Shards(ctx context.Context, now time.Time) ([]ShardState, error)
 
 	// Watch calls fn, from one goroutine, with events until ctx is done or the
-	// connection to the store breaks; the caller then looks at everything and
-	// watches again. Events are hints: they may be lost or repeated.
+	// connection to the store breaks; the caller then watches again. The first
+	// event is EventAll. Events are hints: they may be lost, repeated, or come to
+	// the replica that caused them.
 	Watch(ctx context.Context, fn func(Event)) error
 }
 
@@ -352,7 +392,8 @@ type Event struct {
 type EventKind uint8
 
 const (
-	EventWork   EventKind = iota // firings are waiting to be taken
-	EventPlan                    // a plan was stored that is due at Due, which may be now
+	EventWork   EventKind = iota // firings are waiting to be taken (claimed, promoted, rescued, returned or redriven)
+	EventPlan                    // a plan was stored that is due at Due, now or within 2 s
 	EventVacant                  // a lease was given up
+	EventAll                     // the watch stands (again): look at everything
 )

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -27,15 +26,16 @@ const (
 
 // workers take firings of all shards and run them, each in a slot of its action
 // and a slot of its target. A slot is free again when the store has answered
-// the finish.
+// the finish. Each shard has a dispatcher, a sweeper and a finisher of its own, so
+// that a shard whose part of the store hangs holds up no other.
 type workers struct {
 	e       *Engine
-	wakeups chan struct{}
+	wakeups map[int]chan struct{} // by shard: there may be firings, or slots, again
 
 	mu       sync.Mutex
-	ready    map[int]bool     // shards that may have work
 	pools    map[string]*pool // by action
 	running  map[receipt]bool // what is in a slot
+	starved  bool             // a dispatcher found every slot taken or reserved
 	draining bool
 
 	finishers map[int]*finisher
@@ -65,8 +65,8 @@ type target struct {
 
 func newWorkers(e *Engine) *workers {
 	w := &workers{
-		e: e, wakeups: make(chan struct{}, 1),
-		ready: make(map[int]bool), pools: make(map[string]*pool), running: make(map[receipt]bool),
+		e: e, wakeups: make(map[int]chan struct{}),
+		pools: make(map[string]*pool), running: make(map[receipt]bool),
 		finishers: make(map[int]*finisher),
 	}
 	for _, name := range e.opts.Work {
@@ -78,22 +78,18 @@ func newWorkers(e *Engine) *workers {
 		w.pools[name] = &pool{action: action, slots: slots, targets: make(map[string]*target)}
 	}
 	for _, s := range e.shards {
+		w.wakeups[s.id] = make(chan struct{}, 1)
 		w.finishers[s.id] = newFinisher(w, s.id)
 	}
 	return w
 }
 
 // wake says that a shard may have firings to take.
-func (w *workers) wake(shard int) {
-	w.mu.Lock()
-	w.ready[shard] = true
-	w.mu.Unlock()
-	notify(w.wakeups)
-}
+func (w *workers) wake(shard int) { notify(w.wakeups[shard]) }
 
 func (w *workers) wakeAll() {
-	for _, s := range w.e.shards {
-		w.wake(s.id)
+	for _, c := range w.wakeups {
+		notify(c)
 	}
 }
 
@@ -111,9 +107,12 @@ func (w *workers) run(ctx context.Context) {
 		finishing.Go(func() { f.run(serving) })
 	}
 	loops.Go(func() { w.beat(serving) })
-	loops.Go(func() { w.sweep(serving) })
-
-	w.take(ctx, attempting)
+	var taking sync.WaitGroup
+	for _, s := range w.e.shards {
+		loops.Go(func() { w.sweep(serving, s.id) })
+		taking.Go(func() { w.take(ctx, attempting, s.id) })
+	}
+	taking.Wait()
 
 	w.handBackWaiting()
 	if !waitFor(&w.attempts, w.e.opts.DrainTimeout) {
@@ -148,92 +147,74 @@ func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
 	}
 }
 
-// take is the dispatcher: it takes firings for free slots whenever there may be
-// some.
-func (w *workers) take(ctx, attempting context.Context) {
+// take is the dispatcher of one shard: it takes firings for free slots whenever
+// there may be some of either.
+func (w *workers) take(ctx, attempting context.Context, shard int) {
 	timer := time.NewTicker(takeEvery)
 	defer timer.Stop()
-	w.wakeAll()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			w.deferStuck(time.Now())
-			w.wakeAll()
-		case <-w.wakeups:
-		}
-		for _, s := range w.e.shards {
-			for ctx.Err() == nil && w.takeOnce(ctx, attempting, s.id) {
-			}
-		}
-	}
-}
-
-// takeOnce takes from one shard, if it may have work and slots are free, and
-// says whether to go on with it at once.
-func (w *workers) takeOnce(ctx, attempting context.Context, shard int) (more bool) {
-	w.mu.Lock()
-	if !w.ready[shard] {
-		w.mu.Unlock()
-		return false
-	}
-	free, short := w.free()
-	if len(free) == 0 {
-		w.mu.Unlock() // still ready: the next free slot wakes us
-		return false
-	}
-	w.ready[shard] = false
-	w.mu.Unlock()
-
-	bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
-	firings, err := w.e.store.Take(bounded, TakeRequest{Shard: shard, Worker: w.e.opts.Replica, Slots: free})
-	cancel()
-	if err != nil {
-		if ctx.Err() == nil {
+	for ctx.Err() == nil {
+		more, err := w.takeOnce(ctx, attempting, shard)
+		if err != nil && ctx.Err() == nil {
+			// The timer looks again; the sweeper finds what was handed out to nobody.
 			w.e.counters.StoreErrors.Add(1)
 			w.e.log.Warn().Err(err).Int("shard", shard).Msg("cannot take firings")
 		}
-		return false // the timer looks again; the sweep finds what was handed out to nobody
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			w.deferStuck(time.Now())
+		case <-w.wakeups[shard]:
+		}
 	}
-	taken := make(map[string]int, len(free))
-	for _, f := range firings {
-		taken[f.Plan.Action]++
-	}
-	w.start(attempting, firings)
-	// An action that gave all that was asked for may have more; so may one that
-	// could not be asked.
-	for name, n := range taken {
-		more = more || n >= free[name]
-	}
-	if more || short {
-		w.mu.Lock()
-		w.ready[shard] = true
-		w.mu.Unlock()
-	}
-	return more
 }
 
-// free returns the free slots of each action that has some, and whether some
-// action has none. Call with mu held.
-func (w *workers) free() (slots map[string]int, short bool) {
-	slots = make(map[string]int, len(w.pools))
+// takeOnce takes from one shard into the slots that are free, and says whether to
+// go on at once. The slots are reserved while the store is asked, so that two
+// dispatchers never fill the same one.
+func (w *workers) takeOnce(ctx, attempting context.Context, shard int) (more bool, err error) {
+	slots := w.reserve()
+	if len(slots) == 0 {
+		return false, nil // finished wakes us
+	}
+	bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+	firings, more, err := w.e.store.Take(bounded, TakeRequest{Shard: shard, Worker: w.e.opts.Replica, Slots: slots})
+	cancel()
+	w.start(attempting, firings, slots)
+	return more && err == nil && len(firings) > 0, err
+}
+
+// reserve takes all free slots and returns how many by action.
+func (w *workers) reserve() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slots := make(map[string]int, len(w.pools))
 	for name, p := range w.pools {
 		if n := p.slots - p.used; n > 0 {
 			slots[name] = n
-		} else {
-			short = true
+			p.used += n
 		}
 	}
-	return slots, short
+	w.starved = w.starved || len(slots) == 0
+	return slots
 }
 
-// start puts taken firings into their slots: to run, to wait for their target,
-// or, if that is full, back into the queue for later.
-func (w *workers) start(ctx context.Context, firings []*Firing) {
+// start puts taken firings into reserved slots, to run, to wait for their
+// target, or, if that is full, to go back into the queue for later; and frees the
+// other slots.
+func (w *workers) start(ctx context.Context, firings []*Firing, reserved map[string]int) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for name, n := range reserved {
+		w.pools[name].used -= n
+	}
+	if w.starved {
+		w.starved = false
+		defer w.wakeAll()
+	}
 	for _, f := range firings {
 		p := w.pools[f.Plan.Action]
 		p.used++
@@ -305,7 +286,7 @@ func (w *workers) finished(shard int, fs []Finish) {
 		w.pools[f.Firing.Plan.Action].used--
 	}
 	w.mu.Unlock()
-	notify(w.wakeups)
+	w.wakeAll()
 }
 
 // deferFiring puts a firing back whose target has no room. Call with mu held.
@@ -353,13 +334,11 @@ func (w *workers) handBackWaiting() {
 // beat keeps this replica alive in the eyes of the shards' leaders.
 func (w *workers) beat(ctx context.Context) {
 	for {
-		for _, s := range w.e.shards {
-			bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
-			err := w.e.store.Beat(bounded, s.id, w.e.opts.Replica)
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				w.e.counters.StoreErrors.Add(1)
-			}
+		bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+		err := w.e.store.Beat(bounded, w.e.opts.Replica)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			w.e.counters.StoreErrors.Add(1)
 		}
 		if sleep(ctx, beatEvery) != nil {
 			return
@@ -367,53 +346,52 @@ func (w *workers) beat(ctx context.Context) {
 	}
 }
 
-// sweep hands back deliveries that the store believes to be here and that are
-// not: the reply that brought them was lost. A delivery must be missing in two
-// sweeps, since between take and start it is nowhere.
-func (w *workers) sweep(ctx context.Context) {
-	missing := make(map[receipt]bool)
+// sweep hands back deliveries of a shard that the store believes to be here and
+// that are not: the reply that brought them was lost. A delivery must be missing
+// in two sweeps, since between take and start it is nowhere.
+func (w *workers) sweep(ctx context.Context, shard int) {
+	var missing map[string]bool
 	for sleep(ctx, sweepEvery) == nil {
-		next := make(map[receipt]bool)
-		for _, s := range w.e.shards {
-			if err := w.sweepOnce(ctx, s.id, missing, next); err != nil && ctx.Err() == nil {
-				w.e.counters.StoreErrors.Add(1)
-			}
+		next, err := w.sweepOnce(ctx, shard, missing)
+		if err != nil && ctx.Err() == nil {
+			w.e.counters.StoreErrors.Add(1)
 		}
 		missing = next
 	}
 }
 
-func (w *workers) sweepOnce(ctx context.Context, shard int, missing, next map[receipt]bool) error {
+// sweepOnce hands back what is missing still, and returns what is missing now.
+func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]bool) (next map[string]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
 	defer cancel()
 	w.mu.Lock()
-	running := len(w.running)
+	limit := len(w.running) + finishBatch
 	w.mu.Unlock()
-	held, err := w.e.store.Held(ctx, shard, w.e.opts.Replica, running+1000)
+	held, err := w.e.store.Held(ctx, shard, w.e.opts.Replica, limit)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	next = make(map[string]bool)
 	var back []Finish
 	w.mu.Lock()
-	for _, f := range held {
-		r := receipt{shard, f.Receipt}
+	for _, id := range held {
 		switch {
-		case w.running[r]:
-		case missing[r]:
-			back = append(back, Finish{Firing: f, Verdict: Return})
+		case w.running[receipt{shard, id}]:
+		case missing[id]:
+			back = append(back, Finish{Firing: &Firing{Shard: shard, Receipt: id}, Verdict: Return})
 		default:
-			next[r] = true
+			next[id] = true
 		}
 	}
 	w.mu.Unlock()
 	if len(back) == 0 {
-		return nil
+		return next, nil
 	}
 	w.e.counters.Returned.Add(int64(len(back)))
 	w.e.log.Warn().Int("shard", shard).Int("firings", len(back)).Msg("handing back firings that never arrived here")
-	_, err = w.e.store.Finish(ctx, shard, w.e.opts.Replica, back)
-	if err == nil {
-		w.wake(shard)
+	if _, err := w.e.store.Finish(ctx, shard, w.e.opts.Replica, back); err != nil {
+		return next, err
 	}
-	return errors.Join(err)
+	w.wake(shard)
+	return next, nil
 }
