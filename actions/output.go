@@ -1,0 +1,97 @@
+package actions
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// head keeps the first scheduler.MaxOutput bytes, and some more for the masking of a
+// secret that lies across the end, of what is written to it. It never fails, so
+// that whoever writes goes on to its end. The zero value is ready; it is for one
+// goroutine at a time.
+type head struct {
+	kept []byte
+	cut  bool // more was written than was kept
+}
+
+// headRoom is what is kept beyond MaxOutput: masking shortens, and what follows
+// then moves up.
+const headRoom = 1 << 10
+
+func (h *head) Write(p []byte) (int, error) {
+	room := scheduler.MaxOutput + headRoom - len(h.kept)
+	if len(p) > room {
+		h.kept = append(h.kept, p[:room]...)
+		h.cut = true
+		return len(p), nil
+	}
+	h.kept = append(h.kept, p...)
+	return len(p), nil
+}
+
+// output returns what was kept as an action's output: secrets masked, valid
+// UTF-8, at most MaxOutput bytes. The half of a secret at a cut end is dropped.
+func (h *head) output(secrets []string) scheduler.Output {
+	text := strings.ToValidUTF8(string(h.kept), "\uFFFD")
+	if h.cut {
+		text = dropPartial(text, secrets)
+	}
+	text = scheduler.MaskText(text, secrets...)
+	if len(text) > scheduler.MaxOutput {
+		text = strings.ToValidUTF8(text[:scheduler.MaxOutput], "")
+	}
+	if text == "" {
+		return nil
+	}
+	return scheduler.Output(text)
+}
+
+// dropPartial cuts off the end of text where it is the beginning of a secret, or
+// of a URL whose user information may not have ended.
+func dropPartial(text string, secrets []string) string {
+	end := len(text)
+	for _, secret := range secrets {
+		for n := min(len(secret)-1, len(text)); n > 0; n-- {
+			if strings.HasSuffix(text, secret[:n]) {
+				end = min(end, len(text)-n)
+				break
+			}
+		}
+	}
+	if i := strings.LastIndex(text, "://"); i >= 0 && !strings.ContainsAny(text[i+3:], "/?#@ \t\r\n\"'") {
+		end = min(end, i)
+	}
+	return text[:end]
+}
+
+// output returns b, all of what a peer answered, as an action's output.
+func output(b []byte, secrets []string) scheduler.Output {
+	var h head
+	h.Write(bytes.TrimSpace(b))
+	return h.output(secrets)
+}
+
+// hide returns err without the secrets: its text is masked, errors.Is still
+// finds what is inside it, errors.As does not. A *scheduler.RetryableError stays
+// one. nil stays nil.
+func hide(err error, secrets []string) error {
+	if err == nil {
+		return nil
+	}
+	if retry, ok := errors.AsType[*scheduler.RetryableError](err); ok {
+		return &scheduler.RetryableError{Err: hide(retry.Err, secrets), After: retry.After}
+	}
+	return &hiddenError{text: scheduler.MaskText(err.Error(), secrets...), inner: err}
+}
+
+// hiddenError is an error whose text is fit to be shown.
+type hiddenError struct {
+	text  string
+	inner error
+}
+
+func (e *hiddenError) Error() string        { return e.text }
+func (e *hiddenError) Is(target error) bool { return errors.Is(e.inner, target) }
