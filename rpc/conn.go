@@ -1,0 +1,161 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/apache/thrift/lib/go/thrift"
+)
+
+// What a connection is doing. A connection is only closed from outside while it
+// is idle or reading, by a compare-and-swap to stateClosed.
+const (
+	stateIdle    int32 = iota // waiting for a message
+	stateReading              // a message has begun to arrive
+	stateBusy                 // it is complete and being answered
+	stateClosed
+)
+
+// errMessageTooLarge is the failure to read a message beyond the bound.
+var errMessageTooLarge = errors.New("message too large")
+
+// conn is one client's connection, as the Thrift transport below the framing.
+// It counts and bounds what a message costs. Its Read and Write are called by
+// one goroutine; state and since are looked at by others.
+type conn struct {
+	net.Conn
+	ctx   context.Context // carries the peer; done when the server gives up waiting
+	opts  *Options
+	large holder
+
+	state atomic.Int32
+	since atomic.Int64 // when it entered the state, monotonic nanoseconds of the server
+
+	size       int // bytes read since the last message ended
+	deadline   time.Time
+	writeUntil time.Time // the write deadline as it is set
+
+	clock func() int64 // the server's monotonic nanoseconds
+}
+
+var _ thrift.TTransport = (*conn)(nil)
+
+// enter moves to another state unless the connection was closed from outside.
+func (c *conn) enter(state int32) error {
+	for {
+		old := c.state.Load()
+		if old == stateClosed {
+			return net.ErrClosed
+		}
+		if c.state.CompareAndSwap(old, state) {
+			c.since.Store(c.clock())
+			return nil
+		}
+	}
+}
+
+// closeIf closes the connection if it is in the given state.
+func (c *conn) closeIf(state int32) bool {
+	if !c.state.CompareAndSwap(state, stateClosed) {
+		return false
+	}
+	c.Conn.Close()
+	return true
+}
+
+// messageDone ends a message and what it held.
+func (c *conn) messageDone() error {
+	c.size = 0
+	c.large.release()
+	if !c.deadline.IsZero() {
+		c.deadline = time.Time{}
+		c.Conn.SetReadDeadline(time.Time{})
+	}
+	return c.enter(stateIdle)
+}
+
+// Read reads from the socket under the bounds of a message. The first read of
+// one waits for as long as the client likes.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.state.Load() == stateIdle {
+		n, err := c.Conn.Read(p)
+		if n > 0 {
+			c.size += n
+			if err := c.enter(stateReading); err != nil {
+				return 0, err
+			}
+		}
+		return n, err
+	}
+	if c.deadline.IsZero() {
+		c.deadline = time.Now().Add(c.opts.MessageTimeout)
+		c.Conn.SetReadDeadline(c.deadline)
+	}
+	if c.size >= largeMessage && !c.large.held {
+		ctx, cancel := context.WithDeadline(c.ctx, c.deadline)
+		err := c.large.take(ctx)
+		cancel()
+		if err != nil {
+			return 0, fmt.Errorf("waiting for other large messages: %w", err)
+		}
+	}
+	if c.size >= c.opts.MaxMessage {
+		return 0, errMessageTooLarge
+	}
+	if room := c.opts.MaxMessage - c.size; len(p) > room {
+		p = p[:room]
+	}
+	n, err := c.Conn.Read(p)
+	c.size += n
+	return n, err
+}
+
+// writeChunk is what a client must take within the write timeout.
+const writeChunk = 64 << 10
+
+// Write writes to the socket, a chunk at a time under a deadline of its own, so
+// that a large answer may take long but a client that takes nothing may not.
+func (c *conn) Write(p []byte) (written int, err error) {
+	for len(p) > 0 {
+		if now := time.Now(); c.writeUntil.Sub(now) < c.opts.WriteTimeout {
+			// Twice the bound, so that most answers find one that is still good.
+			c.writeUntil = now.Add(2 * c.opts.WriteTimeout)
+			c.Conn.SetWriteDeadline(c.writeUntil)
+		}
+		n, err := c.Conn.Write(p[:min(len(p), writeChunk)])
+		written += n
+		if err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	return written, nil
+}
+
+// linger lets a client that is still sending see the answer that was written
+// before the connection is closed: closing with data unread would reset it.
+func (c *conn) linger() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.Conn.SetReadDeadline(time.Now().Add(time.Second))
+	buf := make([]byte, 4<<10)
+	for left := 1 << 20; left > 0; {
+		n, err := c.Conn.Read(buf)
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// Open, IsOpen, Flush and RemainingBytes make a conn a Thrift transport.
+func (c *conn) Open() error                 { return nil }
+func (c *conn) IsOpen() bool                { return c.state.Load() != stateClosed }
+func (c *conn) Flush(context.Context) error { return nil }
+func (c *conn) RemainingBytes() uint64      { return thrift.UnknownRemainingBytes }

@@ -1,0 +1,91 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// Options configure a Server and an HTTPServer.
+type Options struct {
+	Logger zerolog.Logger
+	Info   *Info // what info answers; nil: one of the server's own
+
+	// AllowCIDR are the networks peers are accepted from, beside loopback.
+	// Empty: private networks.
+	AllowCIDR []netip.Prefix
+
+	MaxConns   int // connections open at a time
+	MaxMessage int // bytes of one Thrift message or HTTP body
+	MaxLarge   int // large messages and answers at a time: see the package comment
+	MaxList    int // entries of an answer that is not paged
+
+	MessageTimeout time.Duration // for a message that has begun to arrive in full
+	WriteTimeout   time.Duration // for a client to take 64 KiB of an answer
+}
+
+// DefaultOptions returns what suits a server beside its clients: 4096
+// connections, 4 MiB a message (1000 plans of 4 KiB), 8 large ones at a time,
+// lists of up to 100,000, 30 s.
+func DefaultOptions() Options {
+	return Options{
+		Logger:         zerolog.Nop(),
+		MaxConns:       4096,
+		MaxMessage:     4 << 20,
+		MaxLarge:       8,
+		MaxList:        100_000,
+		MessageTimeout: 30 * time.Second,
+		WriteTimeout:   30 * time.Second,
+	}
+}
+
+// Validate says which options cannot work.
+func (o Options) Validate() error {
+	var errs []error
+	for _, n := range []struct {
+		name       string
+		value, min int
+	}{
+		{"MaxConns", o.MaxConns, 1},
+		{"MaxMessage", o.MaxMessage, 1 << 10},
+		{"MaxLarge", o.MaxLarge, 1},
+		{"MaxList", o.MaxList, 1},
+	} {
+		if n.value < n.min || n.value > 1<<30 {
+			errs = append(errs, fmt.Errorf("%s: %d is not allowed; allowed: %d to %d", n.name, n.value, n.min, 1<<30))
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"MessageTimeout", o.MessageTimeout},
+		{"WriteTimeout", o.WriteTimeout},
+	} {
+		if d.value <= 0 {
+			errs = append(errs, fmt.Errorf("%s: %s is not allowed; allowed: more than 0", d.name, d.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// accepts says whether a peer at addr is let in.
+func (o Options) accepts(peer scheduler.Peer, addr netip.Addr) bool {
+	if peer.Loopback {
+		return true
+	}
+	if len(o.AllowCIDR) == 0 {
+		return peer.Private
+	}
+	for _, network := range o.AllowCIDR {
+		if network.Contains(addr.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
