@@ -1,0 +1,129 @@
+package memstore
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// diskEvery is how often the free space is looked at.
+const diskEvery = 500 * time.Millisecond
+
+// diskState is what is known of the disk.
+type diskState struct {
+	low   atomic.Bool // less than the reserve is free: no Put
+	fs    vfs.FS      // below the handling of a full disk; nil if there is nothing to watch
+	dir   string
+	mu    sync.Mutex
+	laden bool // the ballast is there
+}
+
+// openDisk has o's file system tell when it is full, and lays the ballast.
+func (s *Store) openDisk(o *pebble.Options) {
+	s.disk.dir = s.opts.Dir
+	if s.opts.Dir == Memory && s.opts.FS == nil {
+		return
+	}
+	s.disk.fs = o.FS
+	o.WithFSDefaults()
+	o.FS = vfs.OnDiskFull(o.FS, func() { s.dropBallast("the disk is full") })
+}
+
+// diskLoop watches the free space.
+func (s *Store) diskLoop(ctx context.Context) {
+	if s.disk.fs == nil {
+		return
+	}
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		s.lookAtDisk()
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.failed:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// lookAtDisk compares the free space with the reserve.
+func (s *Store) lookAtDisk() {
+	d := &s.disk
+	u, err := d.fs.GetDiskUsage(d.dir)
+	if err != nil {
+		return // not to be measured here; a full disk shows by itself
+	}
+	free := int64(u.AvailBytes)
+	if low := free < s.opts.Reserve; low != d.low.Swap(low) {
+		if low {
+			s.log.Error().Int64("free", free).Int64("reserve", s.opts.Reserve).Str("dir", d.dir).
+				Msg("the disk is nearly full: no plan is accepted until there is room; what is stored goes on firing")
+		} else {
+			s.log.Info().Int64("free", free).Str("dir", d.dir).Msg("there is room on the disk again: plans are accepted")
+		}
+	}
+	// Twice what it takes, so that laying it does not bring the disk below the reserve.
+	if free > s.opts.Reserve+2*s.opts.Ballast {
+		s.layBallast()
+	}
+}
+
+// layBallast makes the file that is given up when the disk is full.
+func (s *Store) layBallast() {
+	d := &s.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.laden || s.opts.Ballast == 0 {
+		return
+	}
+	if err := writeBallast(d.fs, d.fs.PathJoin(d.dir, ballastName), s.opts.Ballast); err != nil {
+		s.log.Warn().Err(err).Msg("the ballast file could not be made; a full disk will stop the store sooner")
+		_ = d.fs.Remove(d.fs.PathJoin(d.dir, ballastName))
+		return
+	}
+	d.laden = true
+}
+
+// writeBallast takes size bytes on the disk. Zeros are written, since not every file
+// system reserves otherwise.
+func writeBallast(fs vfs.FS, name string, size int64) error {
+	if info, err := fs.Stat(name); err == nil && info.Size() == size {
+		return nil
+	}
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	chunk := make([]byte, 1<<20)
+	for left := size; left > 0 && err == nil; left -= int64(len(chunk)) {
+		_, err = f.Write(chunk[:min(left, int64(len(chunk)))])
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// dropBallast gives the ballast up. It is called by the file system, while writes wait.
+func (s *Store) dropBallast(why string) {
+	d := &s.disk
+	d.low.Store(true)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := d.fs.PathJoin(d.dir, ballastName)
+	if err := d.fs.Remove(name); err != nil {
+		s.log.Error().Err(err).Str("dir", d.dir).Msg(why + " and there is no ballast left")
+		return
+	}
+	d.laden = false
+	s.log.Error().Str("dir", d.dir).Int64("bytes", s.opts.Ballast).Msg(why + ": the ballast is given up so that claims and finishes go on")
+}

@@ -1,0 +1,61 @@
+// Package memstore is the embedded store of forsun: one shard (id 0) in a
+// Pebble database in one directory, or in memory only (":memory:").
+//
+// # What it promises
+//
+// A Put, Remove or Claim that was answered is on disk (with SyncAlways, the
+// default): it survives a crash of the process and a power cut. A Finish, a
+// Promote and a Rescue are answered once they are written, and are on disk
+// lazySync later: if the machine dies in between, the firing repeats under the
+// same id. What a crash leaves half written at the end of the write-ahead log was
+// never answered and is dropped at the next Open; damage before that end, or in a
+// table, is refused with the name of the file.
+//
+// It does not promise to go on when the disk does not: an error of a write
+// or of an fsync, damage that is read, or a disk that is full to the last byte ends the
+// store (see Failed). Retrying a failed fsync can lie.
+//
+// # One writer
+//
+// Every change is made by one goroutine (writer.go), in the order in which
+// requests came: read what is stored, compare, append to a Pebble batch, apply. There
+// are no locks on keys and no half-done states between a compare and its write. A
+// second goroutine waits for the fsync of each group of requests and then
+// answers them, so that the next group is applied while the last one is being
+// synced; one fsync serves all that gathered meanwhile. Pebble is called for
+// writing from the writer only: if it stalls, or panics as it does when it cannot
+// write its log, callers are answered by their deadline or by the failure.
+//
+// Claimed firings are queued in memory after the claim is synced, and taken from
+// there: a Take touches no disk. Who has taken what is not stored. At Open every firing that
+// was claimed and not finished is queued again, with the attempt and delivery as
+// they were last stored.
+//
+// # Layout
+//
+// Numbers in keys are big-endian, signed ones with the top bit flipped, so that
+// they sort. Values begin with the version of their codec.
+//
+//	m                             counters and last sequence number; format, term
+//	p <key>                       where the plan is: action and next due second
+//	s <action> 0 <due:8> <key>    the plan, at its place in its action's schedule
+//	f <seq:8>                     a firing that is queued or running
+//	x <seq:8>                     that firing is not to be retried
+//	r <ms:8> <seq:8>              a firing that waits to be retried at ms
+//	k <key> 0 <seq:8>             the ms of a firing that waits: retries by key
+//	d <seq:8>                     a dead letter
+//	h <seq:8> <ms:8> <n:4>        n finished attempts, recorded together at ms
+//	q <key>                       a plan that could not be decoded, and why
+//
+// A plan is stored in the schedule, not beside it, so that a leader that reads
+// and claims a second's plans reads them in one sweep: with ten million plans
+// around them a read of each by key would be what the tick waits for. Get reads twice.
+//
+// A sequence number is given once: f, x, r, k keys are written once and removed
+// once, which is what Pebble's SingleDelete asks for, and leaves no tombstones
+// behind a firing that comes and goes within one memtable.
+//
+// A schedule is consumed from its front, so its front is full of tombstones.
+// schedule.go remembers which stretches of an action's schedule are empty, and reads
+// skip them.
+package memstore

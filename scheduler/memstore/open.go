@@ -1,0 +1,147 @@
+package memstore
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/rs/zerolog"
+)
+
+// openDB locks the directory and opens Pebble in it.
+func (s *Store) openDB() error {
+	o := &pebble.Options{
+		// Fixed, so that a newer Pebble writes what an older forsun reads until we say
+		// otherwise.
+		FormatMajorVersion: pebble.FormatWALSyncChunks,
+		CacheSize:          s.opts.CacheBytes,
+		MemTableSize:       uint64(s.opts.MemTableBytes),
+		// Bursts write faster than one flush: two more memtables take them up.
+		MemTableStopWritesThreshold: 4,
+		// L0 is allowed to grow in a burst; reads go to the schedule's front, which is
+		// mostly in memtables.
+		L0CompactionThreshold:      4,
+		L0StopWritesThreshold:      64,
+		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		LBaseMaxBytes:              64 << 20,
+		MaxOpenFiles:               512,
+		// Smooths the fsync of what nobody waited for.
+		WALBytesPerSync: 1 << 20,
+		BytesPerSync:    1 << 20,
+		Logger:          pebbleLogger{s},
+		EventListener:   s.listener(),
+	}
+	for i := range o.Levels {
+		o.Levels[i].BlockSize = 8 << 10
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].FilterType = pebble.TableFilter
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
+
+	dir := s.opts.Dir
+	switch {
+	case s.opts.FS != nil:
+		o.FS = s.opts.FS
+	case dir == Memory:
+		o.FS, dir = vfs.NewMem(), "/"
+	default:
+		o.FS = vfs.Default
+		d, err := lockDirectory(dir)
+		if err != nil {
+			return err
+		}
+		s.dir = d
+	}
+	s.openDisk(o)
+	db, err := pebble.Open(o.FS.PathJoin(dir, databaseDir), o)
+	if err != nil {
+		if f := s.failure(); f != nil {
+			err = f
+		}
+		return errors.Join(s.openError(err), s.dir.release())
+	}
+	s.db = db
+	return nil
+}
+
+func (s *Store) closeDB() error {
+	if s.opts.Sync == SyncNever {
+		return s.db.Close()
+	}
+	return errors.Join(s.db.LogData(nil, pebble.Sync), s.db.Close())
+}
+
+// openError says what an error at opening means for whoever runs forsun.
+func (s *Store) openError(err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("the store is damaged: %w; nothing was changed: restore the directory from a backup, or set it aside and begin an empty one", err)
+	}
+	return err
+}
+
+// readError notes an error of reading: damage that was read ends the store.
+func (s *Store) readError(err error) error {
+	if pebble.IsCorruptionError(err) {
+		s.fail(fmt.Errorf("the store is damaged: %w", err))
+		return s.failure()
+	}
+	return fmt.Errorf("read store: %w", err)
+}
+
+// listener hears what Pebble does on its own.
+func (s *Store) listener() *pebble.EventListener {
+	var failing int // consecutive background errors; Pebble calls one at a time
+	return &pebble.EventListener{
+		BackgroundError: func(err error) {
+			if failing++; pebble.IsCorruptionError(err) || vfs.IsNoSpaceError(err) || failing >= 3 {
+				s.fail(fmt.Errorf("write tables: %w", err))
+				return
+			}
+			s.log.Warn().Err(err).Msg("the embedded store could not write a table; it tries again")
+		},
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.fail(fmt.Errorf("the store is damaged, file %s: %w", info.Path, info.Details))
+		},
+		DiskSlow: func(info vfs.DiskSlowInfo) {
+			s.log.Warn().Str("file", info.Path).Dur("for", info.Duration).Msg("the disk of the embedded store is slow")
+		},
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			s.stalled.Store(time.Now().UnixNano())
+			s.log.Warn().Str("reason", info.Reason).Msg("the embedded store waits for its disk")
+		},
+		WriteStallEnd: func() {
+			d := time.Duration(time.Now().UnixNano() - s.stalled.Swap(0))
+			s.log.Info().Dur("after", d).Msg("the embedded store goes on")
+		},
+		FlushEnd: func(info pebble.FlushInfo) {
+			if info.Err == nil {
+				failing = 0
+			}
+		},
+	}
+}
+
+// pebbleLogger passes on what Pebble logs, and turns what it thinks fatal into a failure
+// of the store.
+type pebbleLogger struct{ s *Store }
+
+func (l pebbleLogger) Infof(format string, args ...any) {
+	if e := l.s.log.Trace(); e.Enabled() {
+		e.Str("from", "pebble").Msgf(format, args...)
+	}
+}
+
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.s.log.WithLevel(zerolog.ErrorLevel).Str("from", "pebble").Msgf(format, args...)
+}
+
+// Fatalf does not return, and does not exit: Pebble must not go on (it could write a
+// manifest whose last record it is not sure of), and that the process ends is
+// for its main to do, which hears of it by Failed.
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.s.fail(fmt.Errorf(format, args...))
+	select {}
+}

@@ -1,0 +1,238 @@
+package memstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// formatVersion is the version of the layout as a whole.
+const formatVersion = 1
+
+// shardID is the one shard of this store.
+const shardID = 0
+
+// Store is the embedded scheduler.Store. Get one with Open.
+type Store struct {
+	opts     Options
+	log      zerolog.Logger
+	db       *pebble.DB
+	dir      *directory // nil in memory
+	lazySync time.Duration
+
+	writer   writer
+	groups   chan group
+	counters counters // the writer's
+	seen     struct { // what others see of them
+		mu sync.Mutex
+		counters
+	}
+
+	work      work
+	retries   retryIndex // the writer's
+	retryFrom []byte     // the writer's: no retry waits before this key; nil: not known
+	leases    leases
+	watch     watchers
+	disk      diskState
+
+	droppedDead atomic.Int64 // dead letters dropped because there were too many
+	stalled     atomic.Int64 // since when Pebble lets writes wait, in Unix nanoseconds; 0: it does not
+
+	// life is held for reading by whoever may call Pebble, for writing by Close.
+	life   sync.RWMutex
+	closed bool
+
+	failOnce sync.Once
+	failed   chan struct{}
+	failErr  error      // valid once failed is closed
+	failures chan error // what Failed returns
+
+	stop  context.CancelFunc // of the background goroutines
+	tasks sync.WaitGroup     // writer, syncer and the background goroutines
+}
+
+var _ scheduler.Store = (*Store)(nil)
+
+// Open opens the store in o.Dir, or makes it. It fails, and changes nothing, if o is not
+// valid, if another process has the directory open (it is named), if the
+// directory holds something else, if the store was written by a newer version, or if it is
+// damaged (what and where is named). A write-ahead log that ends within a
+// record is not damage.
+func Open(o Options) (*Store, error) {
+	if err := o.Validate(); err != nil {
+		return nil, fmt.Errorf("options of the embedded store: %w", err)
+	}
+	s := &Store{
+		opts:     o,
+		log:      o.Log,
+		groups:   make(chan group, 64),
+		failed:   make(chan struct{}),
+		failures: make(chan error, 1),
+	}
+	switch o.Sync {
+	case SyncAlways:
+		s.lazySync = lazySync
+	case SyncSecond:
+		s.lazySync = time.Second
+	}
+	s.writer.wake = make(chan struct{}, 1)
+	s.work.init()
+	s.leases.init()
+	if err := s.openDB(); err != nil {
+		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
+	}
+	if err := s.load(); err != nil {
+		err = errors.Join(err, s.db.Close(), s.dir.release())
+		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.tasks.Go(s.writeLoop)
+	s.tasks.Go(s.syncLoop)
+	s.tasks.Go(func() { s.trimLoop(ctx) })
+	s.tasks.Go(func() { s.diskLoop(ctx) })
+	return s, nil
+}
+
+// load checks the format and reads what is kept in memory: counters, term, and
+// the firings that were claimed and not finished, which are queued.
+func (s *Store) load() error {
+	v, found, err := s.get(nil, []byte(metaFormat))
+	if err != nil {
+		return err
+	}
+	if found {
+		version, size := binary.Uvarint(v)
+		if size <= 0 {
+			return fmt.Errorf("format version: %w", errTruncated)
+		}
+		if version > formatVersion {
+			return fmt.Errorf("format version is %d, this program knows up to %d: use the version of forsun that wrote it, or a newer one", version, formatVersion)
+		}
+	} else if err := s.db.Set([]byte(metaFormat), binary.AppendUvarint(nil, formatVersion), pebble.Sync); err != nil {
+		return fmt.Errorf("write format version: %w", err)
+	}
+	if v, found, err = s.get(v, []byte(metaCounters)); err != nil {
+		return err
+	} else if found {
+		if s.counters, err = decodeCounters(v); err != nil {
+			return fmt.Errorf("counters: %w", err)
+		}
+	}
+	// A number of this Open, on disk before it is used: receipts are never given twice.
+	s.counters.sequence++
+	s.work.boot = s.counters.sequence
+	if err := s.db.Set([]byte(metaCounters), s.counters.encode(nil), pebble.Sync); err != nil {
+		return fmt.Errorf("write counters: %w", err)
+	}
+	s.publish()
+	if v, found, err = s.get(v, []byte(metaTerm)); err != nil {
+		return err
+	} else if found {
+		term, size := binary.Uvarint(v)
+		if size <= 0 {
+			return fmt.Errorf("term: %w", errTruncated)
+		}
+		s.leases.term = term
+	}
+	if err := s.loadActions(); err != nil {
+		return err
+	}
+	if err := s.loadRetries(); err != nil {
+		return err
+	}
+	return s.loadFirings()
+}
+
+// Failed returns a channel that gets the reason when the store can no longer
+// work: a write or an fsync failed, the disk is full to the last byte, or damage was
+// read. From then on every call fails with scheduler.ErrStore; nothing that was answered
+// is lost, and whoever runs the store should say why and exit. After a
+// failure the database is left as it is, not closed.
+func (s *Store) Failed() <-chan error { return s.failures }
+
+// fail ends the store: the first reason counts.
+func (s *Store) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failErr = fmt.Errorf("%w: %w", scheduler.ErrStore, err)
+		s.log.Error().Err(err).Str("dir", s.opts.Dir).Msg("the embedded store failed; it does not go on")
+		close(s.failed)
+		s.failures <- s.failErr
+	})
+}
+
+// failure is why the store failed, or nil.
+func (s *Store) failure() error {
+	select {
+	case <-s.failed:
+		return s.failErr
+	default:
+		return nil
+	}
+}
+
+// enter lets a reader in, who calls the returned function when it is done with Pebble.
+func (s *Store) enter(ctx context.Context) (leave func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("embedded store: %w", context.Cause(ctx))
+	}
+	if err := s.failure(); err != nil {
+		return nil, err
+	}
+	s.life.RLock()
+	if s.closed {
+		s.life.RUnlock()
+		return nil, scheduler.ErrClosed
+	}
+	return s.life.RUnlock, nil
+}
+
+// Close answers what is under way, syncs, and releases the directory. A second
+// call does nothing.
+func (s *Store) Close() error {
+	s.writer.mu.Lock()
+	again := s.writer.closed
+	s.writer.closed = true
+	s.writer.mu.Unlock()
+	if again {
+		s.tasks.Wait()
+		return nil
+	}
+	s.stop()
+	select {
+	case s.writer.wake <- struct{}{}:
+	default:
+	}
+	if s.failure() != nil {
+		return s.abandon()
+	}
+	s.tasks.Wait()
+	s.watch.close()
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.closed = true
+	if s.failure() != nil {
+		return s.abandon()
+	}
+	err := s.closeDB()
+	if err != nil {
+		err = fmt.Errorf("close embedded store %s: %w", s.opts.Dir, err)
+	}
+	return errors.Join(err, s.dir.release())
+}
+
+// abandon releases the directory of a store that has failed. Closing Pebble could hang,
+// or write what must not be written any more; goroutines of its stay behind.
+func (s *Store) abandon() error {
+	s.watch.close()
+	return s.dir.release()
+}
