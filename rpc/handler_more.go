@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/apache/thrift/lib/go/thrift"
+	"github.com/rs/zerolog"
 
 	"github.com/snower/forsun/rpc/gen/forsun"
 	"github.com/snower/forsun/rpc/wire"
@@ -139,7 +140,7 @@ func selection(ids []string, key string, all bool) (scheduler.DeadSelection, err
 }
 
 func (h *handler) redrive(ctx context.Context, a *forsun.ForsunRedriveArgs) (thrift.TStruct, error) {
-	n, err := h.change(ctx, "redrive", a.Ids, a.Key, a.All, h.svc.Redrive)
+	n, err := changeDead(ctx, h.log, "redrive", a.Ids, a.Key, a.All, h.svc.Redrive)
 	if err != nil {
 		return &forsun.ForsunRedriveResult{Err: h.fail(ctx, wire.Read, "redrive", a.Key, err)}, nil
 	}
@@ -147,26 +148,23 @@ func (h *handler) redrive(ctx context.Context, a *forsun.ForsunRedriveArgs) (thr
 }
 
 func (h *handler) purge(ctx context.Context, a *forsun.ForsunPurgeArgs) (thrift.TStruct, error) {
-	n, err := h.change(ctx, "purge", a.Ids, a.Key, a.All, h.svc.Purge)
+	n, err := changeDead(ctx, h.log, "purge", a.Ids, a.Key, a.All, h.svc.Purge)
 	if err != nil {
 		return &forsun.ForsunPurgeResult{Err: h.fail(ctx, wire.Read, "purge", a.Key, err)}, nil
 	}
 	return &forsun.ForsunPurgeResult{Success: &n}, nil
 }
 
-// change redrives or purges dead letters and logs how many.
-func (h *handler) change(ctx context.Context, method string, ids []string, key string, all bool, do func(context.Context, scheduler.DeadSelection) (int, error)) (int64, error) {
+// changeDead redrives or purges dead letters and logs how many.
+func changeDead(ctx context.Context, log zerolog.Logger, method string, ids []string, key string, all bool, do func(context.Context, scheduler.DeadSelection) (int, error)) (int64, error) {
 	sel, err := selection(ids, key, all)
 	if err != nil {
 		return 0, err
 	}
-	n, err := do(ctx, sel)
-	if err != nil {
-		return 0, err
-	}
+	n, err := do(ctx, sel) // n counts also beside an error
 	peer, _ := scheduler.PeerFrom(ctx)
-	h.log.Info().Str("method", method).Str("peer", peer.Address).Str("key", key).Bool("all", all).Int("dead_letters", n).Msg("dead letters changed")
-	return int64(n), nil
+	log.Info().Str("method", method).Str("peer", peer.Address).Str("key", key).Bool("all", all).Int("dead_letters", n).Msg("dead letters changed")
+	return int64(n), err
 }
 
 func (h *handler) preview(ctx context.Context, a *forsun.ForsunPreviewArgs) (thrift.TStruct, error) {

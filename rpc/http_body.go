@@ -1,0 +1,258 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/line"
+)
+
+// maxBodyPlans bounds the plans of one body.
+const maxBodyPlans = 10_000
+
+// readBody reads a whole body. A large one waits for a slot.
+func readBody(ctx context.Context, r *http.Request) ([]byte, error) {
+	if r.ContentLength > largeMessage || r.ContentLength < 0 {
+		if err := takeLarge(ctx); err != nil {
+			return nil, err
+		}
+	}
+	body, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &statusError{http.StatusRequestEntityTooLarge, fmt.Sprintf("body too large; allowed: up to %d bytes", tooLarge.Limit)}
+	case err != nil:
+		return nil, &statusError{http.StatusBadRequest, "the body did not arrive"}
+	case !utf8.Valid(body):
+		return nil, &statusError{http.StatusBadRequest, "the body is not UTF-8"}
+	}
+	return body, nil
+}
+
+// planRequests reads the plans of a body: JSON if it says so or says nothing,
+// or crontab lines.
+func planRequests(ctx context.Context, r *http.Request) (requests []scheduler.Request, err error) {
+	kind := r.Header.Get("Content-Type")
+	switch {
+	case kind == "" || strings.HasPrefix(kind, "application/json"):
+		body, err := readBody(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return jsonRequests(body, r.Method == http.MethodPut)
+	case strings.HasPrefix(kind, "application/crontab"):
+		body, err := readBody(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		return crontabRequests(string(body))
+	default:
+		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf(
+			"content type %q is not allowed; allowed: application/json, application/crontab", scheduler.Shorten(kind, 64))}
+	}
+}
+
+// jsonRequests reads a JSON object, whose kind the HTTP method decides, or a
+// list of objects, each of which says its own.
+func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
+	notJSON := &statusError{http.StatusBadRequest, "the body is not a JSON object or a list of them"}
+	var items []json.RawMessage
+	list := firstByte(body) == '['
+	if list {
+		if json.Unmarshal(body, &items) != nil {
+			return nil, notJSON
+		}
+	} else {
+		items = []json.RawMessage{body}
+	}
+	if len(items) > maxBodyPlans {
+		return nil, &scheduler.FieldError{Kind: scheduler.ErrTooLarge, Field: "body",
+			Value: fmt.Sprintf("%d plans", len(items)), Allowed: fmt.Sprintf("up to %d", maxBodyPlans)}
+	}
+	requests := make([]scheduler.Request, len(items))
+	for i, item := range items {
+		var o object
+		if json.Unmarshal(item, &o) != nil || o == nil {
+			return nil, notJSON
+		}
+		timeout := put
+		if list {
+			method, err := o.text("method", "createTimeout")
+			if err == nil && method != "create" && method != "createTimeout" {
+				err = badJSONField(scheduler.ErrField, "method", o["method"], "create, createTimeout")
+			}
+			if err != nil {
+				return nil, &scheduler.RequestError{Index: i, Err: err}
+			}
+			timeout = method == "createTimeout"
+		}
+		var err error
+		if requests[i], err = o.request(timeout); err != nil {
+			if list {
+				err = &scheduler.RequestError{Index: i, Key: requests[i].Key, Err: err}
+			}
+			return nil, err
+		}
+	}
+	return requests, nil
+}
+
+// firstByte returns the first byte of body that is not blank, 0 if none is.
+func firstByte(body []byte) byte {
+	for _, c := range body {
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return c
+		}
+	}
+	return 0
+}
+
+// object is a JSON object. Of fields given twice the last counts, fields nobody
+// asks for are ignored, and null is as if not given.
+type object map[string]json.RawMessage
+
+// given says whether the object has the field.
+func (o object) given(name string) bool {
+	raw, ok := o[name]
+	return ok && string(raw) != "null"
+}
+
+// request reads a plan. Absent fields are what they have always been here: any
+// unit, count 0, action shell.
+func (o object) request(timeout bool) (r scheduler.Request, err error) {
+	var errs []error
+	text := func(name, fallback string) string {
+		s, err := o.text(name, fallback)
+		errs = append(errs, err)
+		return s
+	}
+	number := func(name string, fallback int) int {
+		n, err := o.number(name, fallback)
+		errs = append(errs, err)
+		return n
+	}
+	seconds := "seconds"
+	if !o.given(seconds) {
+		seconds = "second"
+	}
+	r = scheduler.Request{Key: text("key", ""), Action: text("action", "shell")}
+	r.Schedule = scheduler.Schedule{
+		Kind:   scheduler.Calendar,
+		Second: number(seconds, -1), Minute: number("minute", -1), Hour: number("hour", -1),
+		Day: number("day", -1), Month: number("month", -1), Week: number("week", -1),
+	}
+	if timeout {
+		r.Schedule.Kind, r.Schedule.Count = scheduler.Timeout, number("count", 0)
+	}
+	r.Params, err = o.params()
+	for _, e := range append(errs, err) {
+		if e != nil {
+			return r, e
+		}
+	}
+	return r, nil
+}
+
+// text reads a string.
+func (o object) text(name, fallback string) (s string, err error) {
+	if !o.given(name) {
+		return fallback, nil
+	}
+	if json.Unmarshal(o[name], &s) != nil {
+		return "", badJSONField(scheduler.ErrField, name, o[name], "a string")
+	}
+	return s, nil
+}
+
+// number reads an integer, also one in a string or with a fraction of 0.
+func (o object) number(name string, fallback int) (int, error) {
+	if !o.given(name) {
+		return fallback, nil
+	}
+	raw := string(o[name])
+	var s string
+	if json.Unmarshal(o[name], &s) == nil {
+		raw = strings.TrimSpace(s)
+	}
+	n, err := strconv.Atoi(raw)
+	if err != nil {
+		f, ferr := strconv.ParseFloat(raw, 64)
+		if n = int(f); ferr != nil || f != float64(n) || n < -1<<31 || n > 1<<40 {
+			return 0, badJSONField(scheduler.ErrField, name, o[name], "a whole number")
+		}
+	}
+	return n, nil
+}
+
+// params reads the parameters: strings, and numbers and booleans as they are
+// written.
+func (o object) params() (map[string]string, error) {
+	params := map[string]string{}
+	if !o.given("params") {
+		return params, nil
+	}
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(o["params"], &raw) != nil {
+		return nil, badJSONField(scheduler.ErrParams, "params", o["params"], "an object of strings")
+	}
+	for name, value := range raw {
+		switch value[0] {
+		case '"':
+			var s string
+			if err := json.Unmarshal(value, &s); err != nil {
+				return nil, err
+			}
+			params[name] = s
+		case '{', '[', 'n':
+			// The value may be a secret: it is not shown.
+			return nil, badJSONField(scheduler.ErrParams, "params."+scheduler.Shorten(name, 64), nil, "a string, a number or a boolean")
+		default:
+			params[name] = string(value)
+		}
+	}
+	return params, nil
+}
+
+// badJSONField refuses a field of an object.
+func badJSONField(kind error, name string, raw json.RawMessage, allowed string) error {
+	return &scheduler.FieldError{Kind: kind, Field: name, Value: scheduler.Shorten(string(raw), 64), Allowed: allowed}
+}
+
+// crontabRequests reads a plan a line: key s m h D M W action params.
+func crontabRequests(body string) (requests []scheduler.Request, err error) {
+	for text := range strings.Lines(body) {
+		for _, words := range line.Words(text) {
+			p, err := line.ParsePlan(words)
+			if err != nil {
+				return nil, &scheduler.RequestError{Index: len(requests), Key: words[0], Err: lineError(err)}
+			}
+			if len(requests) == maxBodyPlans {
+				return nil, &scheduler.FieldError{Kind: scheduler.ErrTooLarge, Field: "body",
+					Value: "more plans", Allowed: fmt.Sprintf("up to %d", maxBodyPlans)}
+			}
+			requests = append(requests, scheduler.Request{Key: p.Key, Schedule: p.Schedule, Action: p.Action, Params: p.Params})
+		}
+	}
+	return requests, nil
+}
+
+// lineError makes a missing word of a line a bad field: the message of the
+// missing ones has no room for what is wrong with the line.
+func lineError(err error) error {
+	var f *scheduler.FieldError
+	if errors.As(err, &f) && f.Kind == scheduler.ErrMissing && f.Allowed != "" {
+		bad := *f
+		bad.Kind = scheduler.ErrField
+		return &bad
+	}
+	return err
+}
