@@ -168,9 +168,7 @@ func (a *Redis) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Out
 	for i, result := range results {
 		if broken := result.NonRedisError(); broken != nil {
 			reusable = false
-			if ctx.Err() != nil {
-				broken = ctx.Err() // the connection was closed because of it
-			}
+			broken = cause(ctx, broken)
 			// Which commands were answered before is not known, so neither is
 			// an earlier one's error.
 			err = fail(fmt.Errorf("no answer to %s: %w", describeCommand(p.commands, i), broken), redisRetryable(broken))
@@ -247,10 +245,7 @@ func (a *Redis) dial(ctx context.Context, target redisTarget) (*redisConn, error
 		return c, nil
 	}
 	c.Close()
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	return nil, fmt.Errorf("connect and log in: %w", err)
+	return nil, fmt.Errorf("connect and log in: %w", cause(ctx, err))
 }
 
 func (a *Redis) tlsConfig(target redisTarget) *tls.Config {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -139,6 +140,18 @@ func (c *firingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(int64(len(p)), left)])
 	c.left.Add(-int64(n))
 	return n, err
+}
+
+// cause returns why a firingConn bound to ctx failed with err: if ctx was done,
+// that. The connection's own deadline is ctx's, and may be noticed first.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // maxErrorText bounds the text of an attempt's error, in bytes: servers quote
