@@ -1,0 +1,189 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/snower/forsun/rpc"
+	"github.com/snower/forsun/rpc/client"
+	"github.com/snower/forsun/scheduler"
+)
+
+// runBurst stores plans that are all due in one second and waits until all have
+// run.
+func runBurst(ctx context.Context, o *options) (*Result, error) {
+	r, err := o.start(o.plans)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	if err := o.fillPending(ctx, r.store, o.pending); err != nil {
+		return nil, err
+	}
+	// Long enough to store them first: 30,000 a second is slow.
+	due := time.Now().Unix() + 3 + int64(o.plans/30_000)
+	if err := o.fill(ctx, r.store, o.plans, r.probe.key, func(int) int64 { return due }); err != nil {
+		return nil, err
+	}
+	if time.Now().Unix() >= due-1 {
+		return nil, errors.New("storing the plans took too long: their second has passed")
+	}
+	time.Sleep(time.Until(time.Unix(due, 0).Add(-100 * time.Millisecond)))
+	cpu := cpuTime()
+	if err := r.wait(ctx, o); err != nil {
+		return nil, err
+	}
+	res := r.probe.result("burst", time.Unix(due, 0))
+	res.CPU = float64((cpuTime() - cpu).Microseconds()) / float64(res.Fired)
+	return res, nil
+}
+
+// runSteady stores o.rate plans for each of o.seconds seconds and waits until all
+// have run.
+func runSteady(ctx context.Context, o *options) (*Result, error) {
+	n := o.rate * o.seconds
+	r, err := o.start(n)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	if err := o.fillPending(ctx, r.store, o.pending); err != nil {
+		return nil, err
+	}
+	first := time.Now().Unix() + 3 + int64(n/30_000)
+	if err := o.fill(ctx, r.store, n, r.probe.key, func(i int) int64 { return first + int64(i/o.rate) }); err != nil {
+		return nil, err
+	}
+	if time.Now().Unix() >= first-1 {
+		return nil, errors.New("storing the plans took too long: their second has passed")
+	}
+	cpu := cpuTime()
+	if err := r.wait(ctx, o); err != nil {
+		return nil, err
+	}
+	res := r.probe.result("steady", time.Unix(first, 0))
+	res.CPU = float64((cpuTime() - cpu).Microseconds()) / float64(res.Fired)
+	return res, nil
+}
+
+// runCreate creates plans through a Thrift server in this process.
+func runCreate(ctx context.Context, o *options) (*Result, error) {
+	r, err := o.start(0)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server := rpc.NewServer(r.service, rpc.DefaultOptions())
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(ln) })
+	defer serving.Wait()
+	defer func() {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		server.Shutdown(bounded)
+	}()
+
+	bar := o.bar(o.plans, "creating")
+	defer bar.Exit()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	params := map[string]string{"payload": strings.Repeat("x", max(0, o.params-len("payload")))}
+	var clients sync.WaitGroup
+	var next atomic.Int64
+	start := time.Now()
+	for range o.clients {
+		clients.Go(func() {
+			c := client.New(client.DefaultOptions(ln.Addr().String()))
+			defer c.Close()
+			for ctx.Err() == nil {
+				from := int(next.Add(int64(o.bulk))) - o.bulk
+				if from >= o.plans {
+					return
+				}
+				n := min(o.bulk, o.plans-from)
+				if err := createBatch(ctx, c, from, n, params); err != nil {
+					cancel(err)
+					return
+				}
+				bar.Add(n)
+			}
+		})
+	}
+	clients.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	res := &Result{Benchmark: "create", Plans: int64(o.plans), Seconds: time.Since(start).Seconds()}
+	res.PerSecond = float64(o.plans) / res.Seconds
+	return res, nil
+}
+
+func createBatch(ctx context.Context, c *client.Client, from, n int, params map[string]string) error {
+	requests := make([]scheduler.Request, n)
+	for i := range requests {
+		requests[i] = scheduler.Request{
+			Key: fmt.Sprintf("bench-%010d", from+i), Action: "noop", Params: params,
+			Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 30_000, Week: scheduler.Any, Count: 1},
+		}
+	}
+	if n == 1 {
+		_, err := c.Create(ctx, requests[0])
+		return err
+	}
+	results, err := c.CreateMany(ctx, requests)
+	for _, res := range results {
+		err = errors.Join(err, res.Err)
+	}
+	return err
+}
+
+// runPending stores far-future plans, and opens the store again with an engine on
+// it.
+func runPending(ctx context.Context, o *options) (*Result, error) {
+	store, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if err := o.fillPending(ctx, store, o.plans); err != nil {
+		store.Close()
+		return nil, err
+	}
+	res := &Result{Benchmark: "pending", Plans: int64(o.plans), Seconds: time.Since(start).Seconds()}
+	res.PerSecond = float64(o.plans) / res.Seconds
+	if err := store.Close(); err != nil || o.dir == ":memory:" {
+		return res, err
+	}
+	debug.FreeOSMemory() // what filling used is not what a restart uses
+	res.DiskBytes = diskUsage(o.dir)
+	res.BytesPerPlan = float64(res.DiskBytes) / float64(o.plans)
+
+	// One plan that is due at once shows the first tick.
+	begin := time.Now()
+	r, err := o.start(1)
+	if err != nil {
+		return nil, err
+	}
+	defer r.stop()
+	now := time.Now().Unix()
+	if err := o.fill(ctx, r.store, 1, r.probe.key, func(int) int64 { return now }); err != nil {
+		return nil, err
+	}
+	if err := r.wait(ctx, o); err != nil {
+		return nil, err
+	}
+	restart := time.Unix(0, r.probe.last.Load()).Sub(begin).Seconds()
+	res.Restart = &restart
+	return res, nil
+}

@@ -1,0 +1,95 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Result is what a benchmark measured. The names of its JSON form do not change.
+type Result struct {
+	Benchmark    string   `json:"benchmark"`
+	Plans        int64    `json:"plans"`
+	Fired        int64    `json:"fired"`
+	Seconds      float64  `json:"seconds"`    // that the measured part took
+	PerSecond    float64  `json:"per_second"` // plans created or fired in it
+	Late         *Late    `json:"late_ms,omitempty"`
+	Early        int64    `json:"early"`
+	Duplicates   int64    `json:"duplicates"`
+	BytesPerPlan float64  `json:"bytes_per_plan,omitempty"` // on disk
+	DiskBytes    int64    `json:"disk_bytes,omitempty"`
+	RSS          int64    `json:"rss_bytes"`
+	Restart      *float64 `json:"restart_seconds,omitempty"` // from opening the store to the first tick
+	CPU          float64  `json:"forsund_cpu_us_per_firing,omitempty"`
+	Total        float64  `json:"total_seconds"`
+}
+
+// Late is how late firings began, in milliseconds after their due second.
+type Late struct {
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+	Max  float64 `json:"max"`
+}
+
+func lateness(ds []time.Duration) *Late {
+	if len(ds) == 0 {
+		return nil
+	}
+	slices.Sort(ds)
+	at := func(q float64) float64 {
+		return float64(ds[min(int(q*float64(len(ds))), len(ds)-1)].Microseconds()) / 1000
+	}
+	return &Late{P50: at(0.50), P99: at(0.99), P999: at(0.999), Max: at(1)}
+}
+
+func (r *Result) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	fmt.Fprintf(w, "%-9s %d plans in %.2f s: %.0f/s\n", r.Benchmark, max(r.Plans, r.Fired), r.Seconds, r.PerSecond)
+	if r.Late != nil {
+		fmt.Fprintf(w, "late      p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms, max %.1f ms\n", r.Late.P50, r.Late.P99, r.Late.P999, r.Late.Max)
+		fmt.Fprintf(w, "wrong     %d early, %d twice\n", r.Early, r.Duplicates)
+	}
+	if r.DiskBytes > 0 {
+		fmt.Fprintf(w, "disk      %d MB, %.0f bytes a plan\n", r.DiskBytes>>20, r.BytesPerPlan)
+	}
+	if r.Restart != nil {
+		fmt.Fprintf(w, "restart   %.2f s to the first tick\n", *r.Restart)
+	}
+	if r.CPU > 0 {
+		fmt.Fprintf(w, "cpu       %.1f µs a firing\n", r.CPU)
+	}
+	_, err := fmt.Fprintf(w, "memory    %d MB resident\n", r.RSS>>20)
+	return err
+}
+
+// rss returns this process's resident memory in bytes, 0 where it cannot be read.
+func rss() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// cpuTime returns what this process has used of all processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
