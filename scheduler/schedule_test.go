@@ -326,3 +326,31 @@ func TestCarry(t *testing.T) {
 		t.Error("a calendar is changed")
 	}
 }
+
+// TestCountDueAcrossClockChanges: what a gap skips counts once, together with
+// what is due at its end anyway; an hour that comes twice counts once if the
+// hour is given.
+func TestCountDueAcrossClockChanges(t *testing.T) {
+	rows := []struct {
+		why, zone    string
+		s            Schedule
+		from, before string // UTC; from is due
+		want         int
+	}{
+		{"2:00 to 2:29 skipped, 2:30 matches itself", "Australia/Lord_Howe", cal(0, Any, 2, Any, Any, Any), "2026-10-03 15:30:00", "2026-10-03 15:35:00", 5},
+		{"an hour skipped, with the days around it", "America/New_York", cal(0, Any, 2, Any, Any, Any), "2027-03-13 07:00:00", "2027-03-15 12:00:00", 121},
+		{"an hour twice, hour given, with the days around it", "America/New_York", cal(0, Any, 1, Any, Any, Any), "2026-10-31 05:00:00", "2026-11-02 12:00:00", 180},
+		{"an hour twice, hour any: 25 hours", "America/New_York", cal(0, 0, Any, Any, Any, Any), "2026-11-01 04:00:00", "2026-11-02 05:00:00", 25},
+		{"an hour skipped, hour any: 23 hours", "America/New_York", cal(0, 0, Any, Any, Any, Any), "2027-03-14 05:00:00", "2027-03-15 04:00:00", 23},
+	}
+	for _, r := range rows {
+		zone := mustZone(t, r.zone)
+		from, before := atUTC(t, r.from), atUTC(t, r.before)
+		if due, ok := r.s.Next(from-1, zone); !ok || due != from {
+			t.Errorf("%s: from is not due: Next is %d (%v), want %d", r.why, due, ok, from)
+		}
+		if got := r.s.CountDue(from, before, zone, 10_000); got != r.want {
+			t.Errorf("%s: got %d, want %d", r.why, got, r.want)
+		}
+	}
+}
