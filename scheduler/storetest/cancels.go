@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/snower/forsun/scheduler"
@@ -67,7 +68,7 @@ func cancelRows() []row {
 			for _, shard := range r.store.ShardIDs() {
 				r.promote(shard, 10)
 			}
-			r.wantCounts("the retry of the other plan", r.takeOne(other, "w"), 2, 2)
+			r.wantCounts("the retry of the other plan", r.takeOne(other, "w"), 2, 1)
 			if s := r.state(); s.Retries != 0 {
 				r.Errorf("%d retries are left, want 0", s.Retries)
 			}
@@ -100,7 +101,7 @@ func cancelRows() []row {
 			}
 		}},
 
-		// A Put that was sent again is no overwrite: it cancels nothing.
+		// The same Put again is no overwrite: it cancels nothing.
 		{name: "resent put cancels nothing", run: func(r *rig) {
 			p := r.overdue("k", 1, Every(1, 0))
 			first := p.Clone()
@@ -215,14 +216,109 @@ func cancelRows() []row {
 			}
 		}},
 
-		// And one that had ended and was followed by another plan of its key.
+		// A new plan of a key of which nothing was left replaces nothing: what
+		// still runs of the one that ended is tried again.
 		{name: "ended, then put again", run: func(r *rig) {
 			p := r.overdue("k", 1)
 			f := r.running(p, "w", 0)
 			q := r.overdue("k", 2)
 			r.put(q)
-			r.wantRetry("after a new plan of the key", f, scheduler.FinishedCancelled)
+			r.wantRetry("after a new plan of the key", f, scheduler.FinishedOK)
 			r.wantPlan(q)
+			f = r.takeOne(p, "w")
+			r.remove("k") // but this is the removal of a plan of its key
+			r.wantRetry("after that was removed", f, scheduler.FinishedCancelled)
+		}},
+
+		// A Remove that answers ErrNotFound changes nothing: the client was told
+		// that there is nothing to stop.
+		{name: "remove of a plan that has ended", run: func(r *rig) {
+			p := r.overdue("k", 1)
+			f := r.running(p, "w", 0)
+			if got, err := r.store.Remove(r.ctx, "k"); !errors.Is(err, scheduler.ErrNotFound) {
+				r.Errorf("Remove with only a running firing left = %v, %v, want ErrNotFound", got, err)
+			}
+			r.wantRetry("after a Remove that found nothing", f, scheduler.FinishedOK)
+		}},
+
+		// A firing that was deferred before it ever ran is claimed and queued as
+		// far as a removal goes: it runs, and is not tried again.
+		{name: "deferred before its first attempt", run: func(r *rig) {
+			for i, drop := range []func(key string){
+				func(key string) { r.remove(key) },
+				func(key string) { r.put(r.overdue(key, 100)) },
+			} {
+				p := r.overdue(fmt.Sprintf("k%d", i), 1, Every(1, 0))
+				f := r.running(p, "w", p.Due+1)
+				r.finish(f, "w", scheduler.Defer, r.ago(time.Minute))
+				drop(p.Key)
+				if n, _ := r.promote(f.Shard, 10); n != 1 {
+					r.Fatalf("Promote queued %d, want the deferred one", n)
+				}
+				g := r.takeOne(p, "w")
+				r.wantCounts("the deferred one", g, 1, 1)
+				r.finish(g, "w", scheduler.Defer, r.ago(time.Minute)) // also after that
+				r.promote(f.Shard, 10)
+				r.wantRetry("of one deferred before its plan was dropped", r.takeOne(p, "w"), scheduler.FinishedCancelled)
+			}
+		}},
+
+		// With only such a firing left of a plan that has ended there is nothing
+		// to remove.
+		{name: "remove with only a deferred firing left", run: func(r *rig) {
+			p := r.overdue("k", 1)
+			f := r.running(p, "w", 0)
+			r.finish(f, "w", scheduler.Defer, r.ago(time.Minute))
+			if got, err := r.store.Remove(r.ctx, "k"); !errors.Is(err, scheduler.ErrNotFound) {
+				r.Errorf("Remove = %v, %v, want ErrNotFound", got, err)
+			}
+			r.promote(f.Shard, 10)
+			r.wantRetry("of the deferred one", r.takeOne(p, "w"), scheduler.FinishedOK)
+		}},
+
+		// One that was deferred in a later attempt is a pending retry.
+		{name: "deferred before its second attempt", run: func(r *rig) {
+			p := r.overdue("k", 1)
+			f := r.running(p, "w", 0)
+			r.wantRetry("first", f, scheduler.FinishedOK)
+			r.finish(r.takeOne(p, "w"), "w", scheduler.Defer, r.ago(time.Minute))
+			if got := r.remove("k"); got.Revision != p.Revision {
+				r.Errorf("Remove returned revision %v, want %v", got.Revision, p.Revision)
+			}
+			if n, _ := r.promote(f.Shard, 10); n != 0 {
+				r.Errorf("Promote queued %d, want 0", n)
+			}
+		}},
+
+		// A redriven firing belongs to no plan any more: what happens to the plan
+		// does not stop its retries, unless one of them waits just then.
+		{name: "redriven", run: func(r *rig) {
+			p := r.overdue("k", 1, Every(1, 0))
+			r.buried(p, 1)
+			r.redriveAll("k")
+			f := r.takeOne(p, "w")
+			r.remove("k")
+			r.wantRetry("of a redriven firing after a removal", f, scheduler.FinishedOK)
+			f = r.takeOne(p, "w")
+			r.put(r.overdue("k", 2))
+			r.put(r.overdue("k", 3))
+			r.wantFinished("retry after overwrites", r.send(f.Shard, "w", r.ending(f, scheduler.Retry, r.ago(time.Minute))), scheduler.FinishedOK)
+			r.remove("k")
+			if n, _ := r.promote(f.Shard, 10); n != 0 {
+				r.Errorf("Promote queued %d after a removal, want 0", n)
+			}
+		}},
+
+		// A rescue is no retry: a firing of a plan that was removed runs on with
+		// another worker, and then is not tried again.
+		{name: "rescued after a removal", run: func(r *rig) {
+			p := r.overdue("k", 1, Every(1, 0))
+			f := r.running(p, "lost", p.Due+1)
+			r.remove("k")
+			if n := r.rescue(f.Shard, "lost", deliveries, 10); n != 1 {
+				r.Errorf("Rescue moved %d, want 1", n)
+			}
+			r.wantRetry("of a rescued firing", r.takeOne(p, "w"), scheduler.FinishedCancelled)
 		}},
 
 		// Of a plan that has ended, with one firing waiting to be retried and

@@ -60,6 +60,26 @@ func claimLimitRows() []row {
 			r.wantNothing(p)
 		}},
 
+		// Where the whole fleet agrees that the store's clock is wrong, the leader
+		// says by how much, and that counts, in both directions.
+		{name: "skew", run: func(r *rig) {
+			p := NewPlan("k", Every(recurring, 0), WithDue(r.now()+3600))
+			r.put(p)
+			b := r.batch(r.shard(p), p.Action, claimOf(p, p.Due+recurring))
+			b.Cutoff, b.Skew = p.Due, 2*time.Hour
+			r.wantAnswer("with a store that is two hours behind", r.claim(b)[0], scheduler.ClaimedOK)
+			q := r.overdue("q", 1) // an hour overdue
+			r.put(q)
+			b = r.batch(r.shard(q), q.Action, claimOf(q, 0))
+			b.Skew = -2 * time.Hour
+			a := r.claim(b)[0]
+			r.wantAnswer("with a store that is two hours ahead", a, scheduler.ClaimNotYet)
+			if a.Wait < 50*time.Minute || a.Wait > time.Hour+time.Minute {
+				r.Errorf("it says to wait %v, want about an hour", a.Wait)
+			}
+			r.wantPlan(q)
+		}},
+
 		// A second begins when the store's clock has reached it, and the wait that
 		// the store names is enough.
 		{name: "not a moment early", run: func(r *rig) {
@@ -153,6 +173,34 @@ func claimLimitRows() []row {
 			}
 			b.Lease, b.Claims = r.lease(b.Lease.Shard), claims[4:]
 			r.wantAnswer("after all finished", r.claim(b)[0], scheduler.ClaimedOK)
+		}},
+
+		// What waits for a retry, or was deferred, is unfinished, too. It is in the
+		// backlog already, so that it is never refused on its way back.
+		{name: "retries and deferrals count", run: func(r *rig) {
+			p := r.overdue("k", 1, Every(1, 0))
+			r.backlog(p, 3)
+			fs := r.take(r.shard(p), "w", p.Action, 3)
+			r.finish(fs[0], "w", scheduler.Retry, r.ago(time.Minute))
+			r.finish(fs[1], "w", scheduler.Defer, r.ago(time.Minute))
+			r.finish(fs[2], "w", scheduler.Retry, r.clock().Add(time.Hour))
+			b := r.batch(fs[0].Shard, p.Action, claimOf(p, p.Due+1))
+			b.Backlog.Entries = 3
+			r.wantAnswer("while two wait for a retry and one is deferred", r.claim(b)[0], scheduler.ClaimFull)
+			if n, _ := r.promote(fs[0].Shard, 10); n != 2 {
+				r.Errorf("Promote queued %d, want 2", n)
+			}
+			r.wantAnswer("after two were promoted", r.claim(b)[0], scheduler.ClaimFull)
+			for _, f := range r.take(fs[0].Shard, "w", p.Action, 2) {
+				r.finish(f, "w", scheduler.Bury, time.Time{})
+			}
+			r.wantAnswer("after two have ended", r.claim(b)[0], scheduler.ClaimedOK)
+			r.remove("k") // with it goes the retry that waits
+			q := r.overdue("k", 100)
+			r.put(q)
+			b = r.batch(fs[0].Shard, q.Action, claimOf(q, 0))
+			b.Backlog.Entries = 2
+			r.wantAnswer("after a retry was cancelled", r.claim(b)[0], scheduler.ClaimedOK)
 		}},
 
 		// Backlogs are kept apart: MySQL at its limit does not hold up HTTP.

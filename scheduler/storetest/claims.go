@@ -105,7 +105,9 @@ func claimRows() []row {
 			}
 			moved := r.overdue("k", 2, WithAction("elsewhere"))
 			r.put(moved)
-			r.wantAnswer("under the action it had", r.claimOne(p, p.Due+recurring), scheduler.ClaimChanged)
+			r.wantAnswer("under the action it had", r.claimOne(p, p.Due+recurring), scheduler.ClaimGone)
+			b := r.batch(r.shard(moved), p.Action, claimOf(moved, 0))
+			r.wantAnswer("under another action", r.claim(b)[0], scheduler.ClaimGone)
 			r.wantPlan(moved)
 			r.wantNothing(p)
 			r.wantNothing(moved)
@@ -218,15 +220,15 @@ func claimRows() []row {
 			}
 		}},
 
-		// A step under a lease that is not the current one changes nothing,
-		// whatever its sender believes.
+		// A step under a lease that is not the current one changes nothing, and
+		// has no answers, whatever its sender believes.
 		{name: "fenced", run: func(r *rig) {
 			p := r.overdue("k", 1, Every(recurring, 0))
 			r.put(p)
 			b := r.batch(r.shard(p), p.Action, claimOf(p, p.Due+recurring))
 			r.depose(b.Lease)
-			if _, err := r.store.Claim(r.ctx, b); !errors.Is(err, scheduler.ErrFenced) {
-				r.Errorf("Claim under an old lease: %v, want ErrFenced", err)
+			if reply, err := r.store.Claim(r.ctx, b); !errors.Is(err, scheduler.ErrFenced) || len(reply.Answers) != 0 {
+				r.Errorf("Claim under an old lease = %+v, %v, want ErrFenced", reply, err)
 			}
 			r.wantPlan(p)
 			r.wantNothing(p)
@@ -265,12 +267,12 @@ func claimRows() []row {
 					claims = append(claims, claimOf(p, p.Due+recurring))
 				}
 				b := r.batch(shard, DefaultAction, claims...)
-				var answers [3][]scheduler.ClaimAnswer
+				var replies [3]scheduler.ClaimReply
 				var wg sync.WaitGroup
-				for i := range answers {
+				for i := range replies {
 					wg.Go(func() {
 						var err error
-						if answers[i], err = r.store.Claim(r.ctx, b); err != nil {
+						if replies[i], err = r.store.Claim(r.ctx, b); err != nil {
 							r.Errorf("Claim: %v", err)
 						}
 					})
@@ -278,8 +280,8 @@ func claimRows() []row {
 				wg.Wait()
 				for i, p := range plans {
 					var ok int
-					for _, as := range answers {
-						if len(as) == n && as[i].Result == scheduler.ClaimedOK {
+					for _, reply := range replies {
+						if len(reply.Answers) == n && reply.Answers[i].Result == scheduler.ClaimedOK {
 							ok++
 						}
 					}
@@ -316,10 +318,10 @@ func claimRows() []row {
 			wg.Go(func() {
 				for _, p := range plans {
 					b := scheduler.ClaimBatch{Lease: lease, Action: p.Action, Cutoff: cutoff, Claims: []scheduler.Claim{claimOf(p, 0)}}
-					as, err := r.store.Claim(r.ctx, b)
+					reply, err := r.store.Claim(r.ctx, b)
 					if err != nil {
 						r.Errorf("Claim: %v", err)
-					} else if as[0].Result == scheduler.ClaimedOK {
+					} else if reply.Answers[0].Result == scheduler.ClaimedOK {
 						claimed = append(claimed, p)
 					}
 				}

@@ -31,7 +31,7 @@ func (r *rig) calls(l scheduler.Lease, f *scheduler.Firing) map[string]func(cont
 		"Resign":   func(ctx context.Context) error { return s.Resign(ctx, l) },
 		"Announce": func(ctx context.Context) error { _, err := s.Announce(ctx, scheduler.Replica{ID: "a"}); return err },
 		"Now":      func(ctx context.Context) error { _, err := s.Now(ctx); return err },
-		"Beat":     func(ctx context.Context) error { return s.Beat(ctx, l.Shard, "w") },
+		"Beat":     func(ctx context.Context) error { return s.Beat(ctx, "w") },
 		"Holders":  func(ctx context.Context) error { _, err := s.Holders(ctx, l.Shard); return err },
 		"Held":     func(ctx context.Context) error { _, err := s.Held(ctx, l.Shard, "w", 10); return err },
 		"History": func(ctx context.Context) error {
@@ -43,11 +43,11 @@ func (r *rig) calls(l scheduler.Lease, f *scheduler.Firing) map[string]func(cont
 			return err
 		},
 		"Redrive": func(ctx context.Context) error {
-			_, err := s.Redrive(ctx, scheduler.DeadSelection{All: true})
+			_, err := s.Redrive(ctx, []string{"1-1"})
 			return err
 		},
 		"Purge": func(ctx context.Context) error {
-			_, err := s.Purge(ctx, scheduler.DeadSelection{All: true})
+			_, err := s.Purge(ctx, []string{"1-1"})
 			return err
 		},
 		"Shards": func(ctx context.Context) error { _, err := s.Shards(ctx, now); return err },
@@ -60,13 +60,16 @@ func (r *rig) calls(l scheduler.Lease, f *scheduler.Firing) map[string]func(cont
 			_, err := s.Claim(ctx, scheduler.ClaimBatch{Lease: l, Action: DefaultAction, Cutoff: now.Unix(), Claims: []scheduler.Claim{claimOf(f.Plan, 0)}})
 			return err
 		},
-		"Promote": func(ctx context.Context) error { _, _, err := s.Promote(ctx, l, now, 10); return err },
+		"Promote": func(ctx context.Context) error {
+			_, _, err := s.Promote(ctx, scheduler.PromoteRequest{Lease: l, Now: now, Limit: 10})
+			return err
+		},
 		"Rescue": func(ctx context.Context) error {
 			_, err := s.Rescue(ctx, l, scheduler.Holder{Worker: "nobody"}, deliveries, 10)
 			return err
 		},
 		"Take": func(ctx context.Context) error {
-			_, err := s.Take(ctx, scheduler.TakeRequest{Shard: l.Shard, Worker: "w", Slots: map[string]int{DefaultAction: 1}})
+			_, _, err := s.Take(ctx, scheduler.TakeRequest{Shard: l.Shard, Worker: "w", Slots: map[string]int{DefaultAction: 1}})
 			return err
 		},
 		"Finish": func(ctx context.Context) error {

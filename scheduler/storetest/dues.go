@@ -43,38 +43,80 @@ func dueRows() []row {
 			}
 		}},
 
-		// A page has at most Limit plans, the oldest, and says that there is more;
-		// a page that holds everything says that there is not, or the leader's
-		// pass would never end.
-		{name: "limit and more", run: func(r *rig) {
+		// Pages of any size give the same plans in the same order, each once.
+		{name: "pages", run: func(r *rig) {
 			var plans []*scheduler.Plan
 			for i := range 20 * len(r.store.ShardIDs()) {
 				plans = append(plans, r.overdue(fmt.Sprintf("k%d", i), i))
 			}
 			r.put(plans...)
+			var sum int
 			for _, shard := range r.store.ShardIDs() {
 				all := r.due(shard, DefaultAction, 0, r.now())
-				for _, limit := range []int{1, 2, 5} {
-					page, err := r.store.Due(r.ctx, scheduler.DueQuery{Shard: shard, Action: DefaultAction, To: r.now(), Limit: limit})
-					if err != nil {
-						r.Fatalf("Due: %v", err)
-					}
-					if len(page.Plans) > limit || len(page.Plans) == 0 && len(all) > 0 {
-						r.Errorf("Due with limit %d gave %d plans of %d", limit, len(page.Plans), len(all))
-					}
-					if want := len(all) > len(page.Plans); want && !page.More {
-						r.Errorf("Due with limit %d gave %d of %d plans, and no More", limit, len(page.Plans), len(all))
-					}
-					for i, p := range page.Plans {
-						if p.Key != all[i].Key {
-							r.Errorf("Due with limit %d: plan %d is %q, want the oldest, %q", limit, i, p.Key, all[i].Key)
-						}
+				sum += len(all)
+				for _, limit := range []int{1, 2, 5, len(all) + 1} {
+					got := r.dueBy(scheduler.DueQuery{Shard: shard, Action: DefaultAction, To: r.now(), Limit: limit})
+					if !slices.Equal(planKeys(got), planKeys(all)) {
+						r.Errorf("Due by %d = %q, want %q", limit, planKeys(got), planKeys(all))
 					}
 				}
-				page, err := r.store.Due(r.ctx, scheduler.DueQuery{Shard: shard, Action: DefaultAction, To: r.now(), Limit: 1000})
-				if err != nil || page.More || page.Cleared != 0 {
-					r.Errorf("Due with room for all: more %v, cleared %d, %v, want false, 0, nil", page.More, page.Cleared, err)
+			}
+			if sum != len(plans) {
+				r.Errorf("Due shows %d plans, want %d", sum, len(plans))
+			}
+		}},
+
+		// Plans of one due second are paged, too, and have no order.
+		{name: "pages within a second", run: func(r *rig) {
+			const n = 23
+			due := r.now() - 100
+			for i := range n {
+				r.put(NewPlan(fmt.Sprintf("k%d", i), WithDue(due)))
+			}
+			for _, limit := range []int{1, 4, n, 100} {
+				seen := map[string]int{}
+				for _, shard := range r.store.ShardIDs() {
+					for _, p := range r.dueBy(scheduler.DueQuery{Shard: shard, Action: DefaultAction, From: due, To: due, Limit: limit}) {
+						seen[p.Key]++
+					}
 				}
+				for key, times := range seen {
+					if times != 1 {
+						r.Errorf("Due by %d shows %q %d times", limit, key, times)
+					}
+				}
+				if len(seen) != n {
+					r.Errorf("Due by %d shows %d plans, want %d", limit, len(seen), n)
+				}
+			}
+		}},
+
+		// A leader claims page by page, and what it claims moves on, maybe to a
+		// second that is due, too. What a page began after is not looked at again;
+		// what was not claimed stays behind, and nothing is missed.
+		{name: "pages while claims go on", run: func(r *rig) {
+			plans := r.inOneShard(12, func(i int) *scheduler.Plan { return r.overdue(fmt.Sprintf("k%02d", i), i, Every(recurring, 0)) })
+			shard := r.shard(plans[0])
+			q := scheduler.DueQuery{Shard: shard, Action: DefaultAction, To: plans[11].Due, Limit: 3}
+			var got []string
+			for i := 0; i == 0 || q.After != ""; i++ {
+				page, err := r.store.Due(r.ctx, q)
+				if err != nil || i > 12 {
+					r.Fatalf("page %d of Due: %v", i, err)
+				}
+				for j, p := range page.Plans {
+					got = append(got, p.Key)
+					switch {
+					case j%3 == 0:
+						r.advance(p, 0)
+					case j%3 == 1:
+						r.advance(p, p.Due+recurring)
+					}
+				}
+				q.After = page.Next
+			}
+			if !slices.Equal(got, planKeys(plans)) {
+				r.Errorf("the pages show %q, want each plan once", got)
 			}
 		}},
 
@@ -169,6 +211,9 @@ func dueRows() []row {
 			fresh := r.overdue("bad", 9, WithAction("a")) // the key can be used again
 			r.put(fresh)
 			r.wantPlan(fresh)
+			if got := r.state(); got.Quarantined != 0 {
+				r.Errorf("%d plans are quarantined after the key was put again, want 0", got.Quarantined)
+			}
 		}},
 
 		// The same between a leader's read and its claim.
@@ -187,6 +232,25 @@ func dueRows() []row {
 				r.Errorf("%d plans are quarantined, want 1", got.Quarantined)
 			}
 			r.wantNothing(p)
+		}},
+
+		// What cannot be read can still be removed, and is passed over in a list.
+		{name: "remove an undecodable plan", needs: needsCorrupt, run: func(r *rig) {
+			p, other := r.overdue("k", 1, Every(1, 0)), r.overdue("other", 2)
+			r.put(p, other)
+			shard := r.shard(p)
+			r.h.Corrupt(p)
+			if got := r.listKeys("", 10); !slices.Equal(got, []string{"other"}) {
+				r.Errorf("List shows %q, want the other plan", got)
+			}
+			got := r.remove("k")
+			if d := planDiff(&scheduler.Plan{Key: "k"}, got); d != "" {
+				r.Errorf("Remove returned (-want +got):\n%s", d)
+			}
+			r.wantNone("k")
+			if got := r.due(shard, p.Action, 0, r.now()); slices.Contains(planKeys(got), "k") {
+				r.Errorf("Due still shows it")
+			}
 		}},
 
 		// A plan that somebody deleted by hand is dropped from the schedule.

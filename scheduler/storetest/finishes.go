@@ -31,9 +31,7 @@ func finishRows() []row {
 			p := r.overdue("k", 1)
 			f := r.running(p, "w", 0)
 			r.finish(f, "w", scheduler.Done, time.Time{})
-			if fs := r.held(f.Shard, "w"); len(fs) != 0 {
-				r.Errorf("the worker still holds %s", describe(fs))
-			}
+			r.wantHeld(f.Shard, "w")
 			r.wantNothing(p)
 			if got := r.history("k"); len(got) != 1 || got[0].Outcome != scheduler.Succeeded {
 				r.Errorf("history = %+v, want one success", got)
@@ -49,7 +47,7 @@ func finishRows() []row {
 			p := r.overdue("k", 1)
 			f := r.running(p, "w", 0)
 			for attempt := 1; attempt <= 3; attempt++ {
-				r.wantCounts("before its retry", f, attempt, attempt)
+				r.wantCounts("before its retry", f, attempt, 1)
 				r.finish(f, "w", scheduler.Retry, r.ago(time.Minute))
 				r.wantNothing(p) // not before it is promoted
 				if n, _ := r.promote(f.Shard, 10); n != 1 {
@@ -108,7 +106,7 @@ func finishRows() []row {
 			for range 3 {
 				r.promote(f.Shard, 10)
 				f = r.takeOne(p, "w")
-				r.wantCounts("deferred in its second attempt", f, 2, 2)
+				r.wantCounts("deferred in its second attempt", f, 2, 1)
 				r.finish(f, "w", scheduler.Defer, r.ago(time.Minute))
 			}
 			if got := r.history("k"); len(got) != 1 {
@@ -116,20 +114,40 @@ func finishRows() []row {
 			}
 		}},
 
-		// Return: the worker is not going to run it. It is queued at once, in the
-		// attempt it was in; it has been handed over once more.
+		// Return: the worker is not going to run it. It is queued at once, as it
+		// was: a worker that hands back what it holds was not lost.
 		{name: "return", run: func(r *rig) {
 			p := r.overdue("k", 1)
 			f := r.running(p, "w", 0)
 			r.finish(f, "w", scheduler.Return, time.Time{})
 			g := r.takeOne(p, "w2")
-			r.wantCounts("after a return", g, 1, 2)
+			r.wantCounts("after a return", g, 1, 1)
 			if g.ID() != f.ID() {
 				r.Errorf("it returned as %s, was %s", g.ID(), f.ID())
 			}
 			if got := r.history("k"); len(got) != 0 {
 				r.Errorf("history has %d entries, want 0", len(got))
 			}
+		}},
+
+		// Deliveries are counted since the firing was last finished: a retry is a
+		// finish, a deferral and a return are not.
+		{name: "delivery numbers", run: func(r *rig) {
+			p := r.overdue("k", 1)
+			f := r.running(p, "w", 0)
+			r.rescue(f.Shard, "w", deliveries, 10)
+			f = r.takeOne(p, "w")
+			r.finish(f, "w", scheduler.Return, time.Time{})
+			f = r.takeOne(p, "w")
+			r.wantCounts("returned after a rescue", f, 2, 2)
+			r.finish(f, "w", scheduler.Defer, r.ago(time.Minute))
+			r.promote(f.Shard, 10)
+			f = r.takeOne(p, "w")
+			r.wantCounts("deferred after a rescue", f, 2, 2)
+			r.finish(f, "w", scheduler.Retry, r.ago(time.Minute))
+			r.promote(f.Shard, 10)
+			f = r.takeOne(p, "w")
+			r.wantCounts("retried after a rescue", f, 3, 1)
 		}},
 
 		// A finish whose reply was lost is sent again, unchanged, whatever
@@ -150,9 +168,7 @@ func finishRows() []row {
 				}
 				g := r.takeOne(p, "w")
 				r.wantFinished(fmt.Sprintf("verdict %d, while the same worker holds the next delivery", v), r.send(f.Shard, "w", e), scheduler.FinishedNotHeld)
-				if fs := r.held(f.Shard, "w"); len(fs) != 1 {
-					r.Errorf("the worker holds %s, want the next delivery", describe(fs))
-				}
+				r.wantHeld(f.Shard, "w", g)
 				r.finish(g, "w", scheduler.Done, time.Time{})
 			}
 			if s := r.state(); s.Dead != 1 || s.Retries != 0 || s.Queued[DefaultAction]+s.Running[DefaultAction] != 0 {
@@ -170,9 +186,7 @@ func finishRows() []row {
 			if got := r.history(""); len(got) != 0 {
 				r.Errorf("history has %d entries, want 0", len(got))
 			}
-			if fs := r.held(f.Shard, "w"); len(fs) != 1 {
-				r.Errorf("the worker holds %s, want its firing", describe(fs))
-			}
+			r.wantHeld(f.Shard, "w", f)
 			r.finish(f, "w", scheduler.Done, time.Time{})
 		}},
 

@@ -78,7 +78,7 @@ func leaseRows() []row {
 				r.wantTrust("a renewed lease", next)
 				l = next
 			}
-			if n, _, err := r.store.Promote(r.ctx, l, r.clock(), 1); n != 0 || err != nil {
+			if n, _, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: l, Now: r.clock(), Limit: 1}); n != 0 || err != nil {
 				r.Errorf("a step under a renewed lease: %d, %v", n, err)
 			}
 		}},

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,14 +24,12 @@ func (m *model) stepClaim(t *rapid.T) {
 	m.compareDue(shard, action, page.Plans)
 	ours := func(f *modelFiring) bool { return f.Shard == shard && f.action == action }
 	b := m.batch(shard, action)
-	if len(m.where(waiting, ours)) == 0 { // whether those count is not said
-		b.Backlog.Entries = rapid.SampledFrom([]int{0, 0, 1, 2, 4}).Draw(t, "backlog")
-	}
+	b.Backlog.Entries = rapid.SampledFrom([]int{0, 0, 0, 1, 2, 4}).Draw(t, "backlog")
 	var faults []scheduler.Claimed
 	for i, p := range page.Plans {
 		c := claimOf(p, p.Due+rapid.Int64Range(1, 5).Draw(t, "step"))
 		fault := scheduler.ClaimedOK
-		switch rapid.SampledFrom([]string{"good", "good", "good", "last", "missed", "bad", "revision", "due", "gone", "cutoff"}).Draw(t, "claim") {
+		switch rapid.SampledFrom([]string{"good", "good", "good", "last", "missed", "bad", "revision", "due", "gone", "action", "cutoff"}).Draw(t, "claim") {
 		case "last":
 			c.Next = 0
 		case "missed":
@@ -43,6 +42,12 @@ func (m *model) stepClaim(t *rapid.T) {
 			c.Due, fault = c.Due-1, scheduler.ClaimChanged
 		case "gone":
 			c.Key, fault = fmt.Sprintf("gone %d", i), scheduler.ClaimGone
+		case "action":
+			for _, key := range slices.Sorted(maps.Keys(m.plans)) {
+				if q := m.plans[key]; q.Action != action && m.shard(q.Plan) == shard {
+					c, fault = claimOf(q.Plan, 0), scheduler.ClaimGone
+				}
+			}
 		case "cutoff":
 			if i == 0 && len(page.Plans) == 1 { // the cutoff is the batch's
 				b.Cutoff, fault = p.Due-1, scheduler.ClaimNotYet
@@ -52,7 +57,8 @@ func (m *model) stepClaim(t *rapid.T) {
 	}
 	for i, a := range m.claim(b) {
 		c, fault := b.Claims[i], faults[i]
-		full := b.Backlog.Entries > 0 && len(m.where(queued, ours))+len(m.where(running, ours)) >= b.Backlog.Entries
+		unfinished := len(m.where(queued, ours)) + len(m.where(running, ours)) + len(m.where(waiting, ours))
+		full := b.Backlog.Entries > 0 && unfinished >= b.Backlog.Entries
 		switch {
 		case fault != scheduler.ClaimedOK:
 			if a.Result != fault && !(full && a.Result == scheduler.ClaimFull) {
@@ -71,8 +77,8 @@ func (m *model) stepClaim(t *rapid.T) {
 func (m *model) claimed(shard int, c scheduler.Claim) {
 	p := m.plans[c.Key]
 	p.LastDue, p.Due, p.Fired = c.FireDue, c.Next, p.Fired+1
-	f := &modelFiring{action: p.Action, counted: true, Firing: &scheduler.Firing{
-		Plan: p.Clone(), Due: c.FireDue, Missed: c.Missed, Attempt: 1, Shard: shard,
+	f := &modelFiring{action: p.Action, Firing: &scheduler.Firing{
+		Plan: p.Clone(), Due: c.FireDue, Missed: c.Missed, Attempt: 1, Delivery: 1, Shard: shard,
 	}}
 	m.firings = append(m.firings, f)
 	m.enqueue(f, true)
@@ -89,10 +95,7 @@ func (m *model) stepTake(t *rapid.T) {
 	for _, action := range modelActions() {
 		slots[action] = rapid.IntRange(0, 4).Draw(t, "slots")
 	}
-	fs, err := m.store.Take(m.ctx, scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: slots})
-	if err != nil {
-		m.Fatalf("Take: %v", err)
-	}
+	fs := m.takeAll(scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: slots})
 	for _, action := range modelActions() {
 		queue := m.where(queued, func(f *modelFiring) bool { return f.Shard == shard && f.action == action })
 		ordered := slices.DeleteFunc(slices.Clone(queue), func(f *modelFiring) bool { return f.order < 0 })
@@ -114,11 +117,14 @@ func (m *model) stepTake(t *rapid.T) {
 				}
 				ordered = ordered[1:]
 			}
-			if !f.counted {
-				f.Delivery, f.counted = g.Delivery-1, true
+			if f.lost {
+				f.Delivery, f.lost = g.Delivery, false
 			}
-			f.Delivery++
 			m.compareFiring(f, g)
+			if m.known[g.Receipt] {
+				m.Fatalf("the receipt %q was handed out before", g.Receipt)
+			}
+			m.known[g.Receipt] = true
 			f.Firing, f.state, f.worker = g, running, worker
 		}
 		if want := min(slots[action], len(queue)); n != want {
@@ -166,7 +172,7 @@ func (m *model) stepFinish(t *rapid.T) {
 func (m *model) finished(f *modelFiring, e scheduler.Finish, a scheduler.Finished) {
 	m.Helper()
 	want := scheduler.FinishedOK
-	if e.Verdict == scheduler.Retry && (f.fate == changed || f.fate == unclear && a == scheduler.FinishedCancelled) {
+	if e.Verdict == scheduler.Retry && f.fate == changed {
 		want = scheduler.FinishedCancelled
 	}
 	m.wantFinished(fmt.Sprintf("verdict %d on %q at %d", e.Verdict, f.Plan.Key, f.Due), a, want)
@@ -195,21 +201,18 @@ func (m *model) finished(f *modelFiring, e scheduler.Finish, a scheduler.Finishe
 		m.enqueue(f, false)
 	case e.Verdict == scheduler.Defer:
 		f.state, f.at, f.deferred = waiting, e.At, true
-		f.Delivery--
 	default:
 		f.state, f.at, f.deferred = waiting, e.At, false
-		f.Attempt++
+		f.Attempt, f.Delivery = f.Attempt+1, 1
 	}
 	if p == nil {
 		return
 	}
 	switch outcome {
 	case scheduler.Succeeded:
-		p.Status, p.anyRetried = scheduler.StatusSucceeded, false
+		p.Status, p.lost = scheduler.StatusSucceeded, false
 	case scheduler.Dead:
-		p.Status, p.anyRetried = scheduler.StatusFailed, false
-	case scheduler.Failed:
-		p.anyRetried = true
+		p.Status, p.lost = scheduler.StatusFailed, false
 	}
 }
 
@@ -257,18 +260,13 @@ func (m *model) stepRescue(t *rapid.T) {
 	one := rapid.SampledFrom(held).Draw(t, "firing")
 	shard, worker := one.Shard, one.worker
 	held = m.compareHeld(shard, worker)
-	for _, f := range held {
-		if f.fate != kept {
-			t.Skip("the contract does not say whether a rescue is a retry")
-		}
-	}
 	h, ok := m.holder(shard, worker)
 	if !ok || h.Held != len(held) {
 		m.Fatalf("holder %s = %+v, %v, want %d held", worker, h, ok, len(held))
 	}
 	beats := rapid.IntRange(0, 3).Draw(t, "beats") == 0
 	if beats {
-		m.beat(shard, worker)
+		m.beat(worker)
 	}
 	maxDeliveries, limit := rapid.IntRange(2, 5).Draw(t, "deliveries"), rapid.IntRange(1, 5).Draw(t, "limit")
 	n, err := m.store.Rescue(m.ctx, m.lease(shard), h, maxDeliveries, limit)
@@ -282,21 +280,21 @@ func (m *model) stepRescue(t *rapid.T) {
 	if n != want {
 		m.Fatalf("Rescue with limit %d of %d, beats %v, moved %d, want %d", limit, len(held), beats, n, want)
 	}
-	still := map[scheduler.FiringID]bool{}
-	for _, f := range m.held(shard, worker) {
-		still[f.ID()] = true
+	still := map[string]bool{}
+	for _, receipt := range m.held(shard, worker) {
+		still[receipt] = true
 	}
 	for _, f := range held {
 		switch {
-		case still[f.ID()]:
+		case still[f.Receipt]:
 		case f.Delivery >= maxDeliveries:
-			f.state = dead
+			f.state, f.lost = dead, true
 			if p := m.plans[f.Plan.Key]; p != nil && p.Revision == f.Plan.Revision {
-				p.anyRetried = true // whether this counts as finished is not said
+				p.lost = true
 			}
 		default:
 			g := *f.Firing
-			g.Attempt++
+			g.Attempt, g.Delivery = g.Attempt+1, g.Delivery+1
 			f.Firing = &g
 			m.enqueue(f, false)
 		}
@@ -311,42 +309,30 @@ func (m *model) stepRedrive(t *rapid.T) {
 		t.Skip("no dead letter")
 	}
 	one := rapid.SampledFrom(letters).Draw(t, "letter")
-	var s scheduler.DeadSelection
-	hit := func(*modelFiring) bool { return true }
-	switch rapid.SampledFrom([]string{"id", "key", "all"}).Draw(t, "selection") {
-	case "id":
-		for _, d := range m.dead(one.Plan.Key) {
-			if d.Firing.ID() == one.ID() {
-				s.IDs = append(s.IDs, d.ID)
-			}
+	key, all := one.Plan.Key, rapid.Bool().Draw(t, "all of its key")
+	selected := m.where(dead, func(f *modelFiring) bool { return f == one || all && f.Plan.Key == key })
+	var ids []string
+	for _, d := range m.dead(key) {
+		if slices.ContainsFunc(selected, func(f *modelFiring) bool { return f.ID() == d.Firing.ID() }) {
+			ids = append(ids, d.ID)
 		}
-		hit = func(f *modelFiring) bool { return f == one }
-	case "key":
-		s.Key = one.Plan.Key
-		hit = func(f *modelFiring) bool { return f.Plan.Key == s.Key }
-	default:
-		s.All = true
 	}
-	selected := m.where(dead, hit)
 	if rapid.IntRange(0, 3).Draw(t, "purge") == 0 {
-		if n := m.purge(s); n != len(selected) {
-			m.Fatalf("Purge(%+v) = %d, want %d", s, n, len(selected))
+		if n := m.purge(ids...); n != len(selected) {
+			m.Fatalf("Purge(%q) = %d, want %d", ids, n, len(selected))
 		}
 		for _, f := range selected {
 			m.drop(f)
 		}
 		return
 	}
-	if n := m.redrive(s); n != len(selected) {
-		m.Fatalf("Redrive(%+v) = %d, want %d", s, n, len(selected))
+	if n := m.redrive(ids...); n != len(selected) {
+		m.Fatalf("Redrive(%q) = %d, want %d", ids, n, len(selected))
 	}
 	for _, f := range selected {
 		g := *f.Firing
-		g.Attempt = 1
-		f.Firing, f.counted = &g, false
-		if f.fate == changed {
-			f.fate = unclear
-		}
+		g.Attempt, g.Delivery = 1, 1
+		f.Firing, f.fate = &g, free
 		m.enqueue(f, false)
 	}
 }

@@ -38,7 +38,7 @@ func observeRows() []row {
 			r.backlog(p, 10)
 			fs := r.take(r.shard(p), "w", "b", 7)
 			r.finish(fs[0], "w", scheduler.Retry, r.clock().Add(time.Hour))
-			r.finish(fs[1], "w", scheduler.Defer, r.clock().Add(time.Hour))
+			r.finish(fs[1], "w", scheduler.Retry, r.clock().Add(2*time.Hour))
 			r.finish(fs[2], "w", scheduler.Bury, time.Time{})
 			r.finish(fs[3], "w", scheduler.Done, time.Time{})
 			want := scheduler.ShardState{
@@ -165,8 +165,9 @@ func observeRows() []row {
 			}
 		}},
 
-		// Other replicas hear of new plans, of work, and of vacant leases. Events
-		// are hints that may be lost: what makes one is done again until one comes.
+		// Other replicas hear of plans that are due soon, of work, and of vacant
+		// leases, after they were told that the watch stands. Events are hints that
+		// may be lost: what makes one is done again until one comes.
 		{name: "watch", run: func(r *rig) {
 			events := make(chan scheduler.Event, 4096)
 			ctx, cancel := context.WithCancel(r.ctx)
@@ -198,38 +199,23 @@ func observeRows() []row {
 					}
 				})
 			}
-			due := r.now() + 7200
-			shards := map[int]bool{}
-			for _, shard := range r.store.ShardIDs() {
-				shards[shard] = true
-			}
-			hear("an event of a new plan",
-				func(i int) { r.put(NewPlan(fmt.Sprintf("p%d", i), WithDue(due))) },
-				func(e scheduler.Event) bool { return e.Kind == scheduler.EventPlan && e.Due == due && shards[e.Shard] })
-			hear("an event of an overdue plan",
-				func(i int) { r.put(NewPlan(fmt.Sprintf("o%d", i), WithDue(due-14400))) },
-				func(e scheduler.Event) bool { return e.Kind == scheduler.EventPlan && e.Due == due-14400 })
-			work := func(action string) func(e scheduler.Event) bool {
-				return func(e scheduler.Event) bool {
-					return e.Kind == scheduler.EventWork && (e.Action == "" || e.Action == action) && shards[e.Shard]
+			select {
+			case e := <-events:
+				if e.Kind != scheduler.EventAll {
+					r.Errorf("the first event is %+v, want EventAll", e)
 				}
+			case <-time.After(prompt):
+				r.Fatalf("the watch has not begun after %v", prompt)
 			}
-			p := r.overdue("work", 1, Every(1, 0), WithAction("claimed"))
-			r.put(p)
-			r.shard(p)
-			hear("an event of claimed work", func(int) { r.advance(p, p.Due+1) }, work(p.Action))
-			shard := r.store.ShardIDs()[0]
-			hear("an event of a vacant lease",
-				func(int) {
-					if err := r.store.Resign(r.ctx, r.lease(shard)); err != nil {
-						r.Fatalf("Resign: %v", err)
+			r.hearAll(hear, func() {
+				for {
+					select {
+					case <-events:
+					case <-time.After(50 * time.Millisecond):
+						return
 					}
-					r.mu.Lock()
-					defer r.mu.Unlock()
-					delete(r.leases, shard)
-				},
-				func(e scheduler.Event) bool { return e.Kind == scheduler.EventVacant && e.Shard == shard })
-
+				}
+			})
 			cancel()
 			select {
 			case <-ended:
@@ -240,16 +226,76 @@ func observeRows() []row {
 	}
 }
 
+// hearAll does everything that others are to hear of. hear does something until
+// there is an event of it, quiet waits until there are none.
+func (r *rig) hearAll(hear func(what string, do func(i int), is func(scheduler.Event) bool), quiet func()) {
+	r.Helper()
+	shards := map[int]bool{}
+	for _, shard := range r.store.ShardIDs() {
+		shards[shard] = true
+	}
+	overdue := r.now() - 7200
+	hear("an event of an overdue plan",
+		func(i int) { r.put(NewPlan(fmt.Sprintf("o%d", i), WithDue(overdue))) },
+		func(e scheduler.Event) bool {
+			return e.Kind == scheduler.EventPlan && e.Due == overdue && shards[e.Shard]
+		})
+	var soon int64
+	hear("an event of a plan for the next second",
+		func(i int) {
+			soon = r.now() + 1
+			r.put(NewPlan(fmt.Sprintf("s%d", i), WithDue(soon)))
+		},
+		func(e scheduler.Event) bool { return e.Kind == scheduler.EventPlan && e.Due == soon })
+
+	p := r.overdue("work", 1, Every(1, 0))
+	r.put(p)
+	shard := r.shard(p)
+	cause := func() *scheduler.Firing { // of each event another action, by which it is known
+		p = r.overdue("work", 1, Every(1, 0), WithAction(p.Action+"'"))
+		f := r.running(p, "w", p.Due+1)
+		quiet() // what comes now is not of the claim
+		return f
+	}
+	work := func(e scheduler.Event) bool {
+		return e.Kind == scheduler.EventWork && e.Shard == shard && (e.Action == "" || e.Action == p.Action)
+	}
+	hear("an event of claimed work", func(int) { r.advance(p, p.Due+1) }, work)
+	hear("an event of returned work", func(int) { r.finish(cause(), "w", scheduler.Return, time.Time{}) }, work)
+	hear("an event of promoted work", func(int) {
+		r.finish(cause(), "w", scheduler.Retry, r.ago(time.Minute))
+		r.promote(shard, 10)
+	}, work)
+	hear("an event of rescued work", func(int) {
+		cause()
+		r.rescue(shard, "w", deliveries, 10)
+	}, work)
+	hear("an event of redriven work", func(int) {
+		r.finish(cause(), "w", scheduler.Bury, time.Time{})
+		r.redriveAll("work")
+	}, work)
+	hear("an event of a vacant lease",
+		func(int) {
+			if err := r.store.Resign(r.ctx, r.lease(shard)); err != nil {
+				r.Fatalf("Resign: %v", err)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.leases, shard)
+		},
+		func(e scheduler.Event) bool { return e.Kind == scheduler.EventVacant && e.Shard == shard })
+}
+
 // workOff takes what is queued in a shard, ends it with one verdict after the
 // other, and tells what became of each.
 func (r *rig) workOff(shard int, worker string, told func(scheduler.Verdict, scheduler.Finished)) {
 	for i := 0; ; {
-		fs, err := r.store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: map[string]int{DefaultAction: 2}})
+		fs, more, err := r.store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: map[string]int{DefaultAction: 2}})
 		if err != nil {
 			r.Errorf("Take: %v", err)
 			return
 		}
-		if len(fs) == 0 {
+		if len(fs) == 0 && !more {
 			return
 		}
 		for _, f := range fs {

@@ -82,9 +82,9 @@ func planRows() []row {
 			}
 		}},
 
-		// A Put whose reply was lost is sent again. In between the plan may have
-		// been claimed: the resent one must not undo that, or the due second
-		// would be claimed twice.
+		// A Put may reach the store twice, by way of a proxy or a client's retry,
+		// and in between the plan may have been claimed: the second must not undo
+		// that, or the due second would be claimed twice.
 		{name: "resent put leaves claims alone", run: func(r *rig) {
 			p := r.overdue("k", 1, Every(recurring, 0))
 			first := p.Clone()
@@ -97,7 +97,8 @@ func planRows() []row {
 			}
 		}},
 
-		// A batch may hold more plans than a store writes at once.
+		// A batch may hold more plans than a store writes at once, and one key
+		// twice: then the last wins.
 		{name: "many at once", run: func(r *rig) {
 			var plans []*scheduler.Plan
 			for i := range 1500 {
@@ -112,6 +113,15 @@ func planRows() []row {
 			}
 			if errs := r.store.Put(r.ctx, nil); len(errs) != 0 {
 				r.Errorf("Put of nothing answered %v", errs)
+			}
+			first, last := r.overdue("many/0000", 1), r.overdue("many/0000", 2, WithAction("other"))
+			r.put(first, NewPlan("between"), last)
+			r.wantPlan(last)
+			if n := r.state().Plans; n != 1501 {
+				r.Errorf("%d plans are stored, want 1501", n)
+			}
+			if got := r.due(r.shard(last), first.Action, 0, r.now()); len(got) != 0 {
+				r.Errorf("Due still shows %q, which came first", planKeys(got))
 			}
 		}},
 

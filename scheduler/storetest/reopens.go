@@ -1,7 +1,7 @@
 package storetest
 
 import (
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snower/forsun/scheduler"
@@ -25,8 +25,8 @@ func (r *rig) recover(worker, action string, lost ...string) map[scheduler.Firin
 	got := map[scheduler.FiringID]*scheduler.Firing{}
 	for _, shard := range r.store.ShardIDs() {
 		for _, w := range lost {
-			for _, f := range r.held(shard, w) {
-				r.finish(f, w, scheduler.Return, time.Time{})
+			for _, receipt := range r.held(shard, w) {
+				r.finish(&scheduler.Firing{Shard: shard, Receipt: receipt}, w, scheduler.Return, time.Time{})
 			}
 		}
 		for _, f := range r.take(shard, worker, action, 1000) {
@@ -138,8 +138,8 @@ func reopenRows() []row {
 			if g.ID() != fs[2].ID() || g.Attempt != 2 {
 				r.Errorf("the retry is %s of attempt %d, want %s, 2", g.ID(), g.Attempt, fs[2].ID())
 			}
-			if after := r.dead(""); fmt.Sprint(ids(after)) != fmt.Sprint(ids(dead)) || len(after) != 1 {
-				r.Errorf("dead letters were %v and are %v", ids(dead), ids(after))
+			if after := r.dead(""); !slices.Equal(letters(after), letters(dead)) || len(after) != 1 {
+				r.Errorf("dead letters were %v and are %v", letters(dead), letters(after))
 			}
 			if after := r.history(""); len(after) != len(history) || len(after) != 4 {
 				r.Errorf("the history had %d entries and has %d, want 4", len(history), len(after))
@@ -149,9 +149,7 @@ func reopenRows() []row {
 					r.Errorf("Finish of %s after all: answer %d", id, a)
 				}
 			}
-			if k := r.redrive(scheduler.DeadSelection{All: true}); k != 1 {
-				r.Errorf("Redrive queued %d, want 1", k)
-			}
+			r.redriveAll("")
 		}},
 
 		// What a worker sends about a delivery of before changes nothing that has
@@ -218,12 +216,4 @@ func reopenRows() []row {
 			}
 		}},
 	}
-}
-
-func ids(dead []scheduler.DeadLetter) []string {
-	var s []string
-	for _, d := range dead {
-		s = append(s, d.ID)
-	}
-	return s
 }

@@ -28,9 +28,9 @@ func (r *rig) holder(shard int, worker string) (h scheduler.Holder, ok bool) {
 	return scheduler.Holder{}, false
 }
 
-func (r *rig) beat(shard int, worker string) {
+func (r *rig) beat(worker string) {
 	r.Helper()
-	if err := r.store.Beat(r.ctx, shard, worker); err != nil {
+	if err := r.store.Beat(r.ctx, worker); err != nil {
 		r.Fatalf("Beat: %v", err)
 	}
 }
@@ -51,21 +51,21 @@ func (r *rig) rescue(shard int, worker string, maxDeliveries, limit int) int {
 
 func rescueRows() []row {
 	return []row{
-		// Holders are all who hold something, with their counters: also those who
-		// never beat, and not those who hold nothing.
+		// Holders are all who hold something or beat, with their counters: a beat
+		// counts in every shard.
 		{name: "holders", run: func(r *rig) {
 			p := r.overdue("k", 1, Every(1, 0))
 			r.backlog(p, 4)
 			shard := r.shard(p)
-			r.beat(shard, "idle")
+			r.beat("idle")
 			a := r.take(shard, "a", p.Action, 3)
 			r.take(shard, "b", p.Action, 1)
 			if h, ok := r.holder(shard, "a"); !ok || h.Held != 3 || h.Beats != 0 {
 				r.Errorf("holder a = %+v, %v, want 3 held, no beat", h, ok)
 			}
-			r.beat(shard, "b")
+			r.beat("b")
 			before, _ := r.holder(shard, "b")
-			r.beat(shard, "b")
+			r.beat("b")
 			after, ok := r.holder(shard, "b")
 			if !ok || after.Held != 1 || before.Beats == 0 || after.Beats != before.Beats+1 {
 				r.Errorf("holder b = %+v, then %+v, want 1 held and one beat more", before, after)
@@ -76,8 +76,10 @@ func rescueRows() []row {
 			if h, ok := r.holder(shard, "a"); ok && h.Held != 0 {
 				r.Errorf("holder a = %+v after it finished all", h)
 			}
-			if h, ok := r.holder(shard, "idle"); ok && h.Held != 0 {
-				r.Errorf("holder idle = %+v, it never took anything", h)
+			for _, shard := range r.store.ShardIDs() {
+				if h, ok := r.holder(shard, "idle"); !ok || h.Held != 0 || h.Beats != 1 {
+					r.Errorf("holder idle of shard %d = %+v, %v, want nothing held and 1 beat", shard, h, ok)
+				}
 			}
 		}},
 
@@ -86,13 +88,11 @@ func rescueRows() []row {
 		{name: "rescue", run: func(r *rig) {
 			p := r.overdue("k", 1)
 			f := r.running(p, "dead", 0)
-			r.beat(f.Shard, "dead")
+			r.beat("dead")
 			if n := r.rescue(f.Shard, "dead", deliveries, 10); n != 1 {
 				r.Errorf("Rescue moved %d, want 1", n)
 			}
-			if fs := r.held(f.Shard, "dead"); len(fs) != 0 {
-				r.Errorf("the dead worker still holds %s", describe(fs))
-			}
+			r.wantHeld(f.Shard, "dead")
 			g := r.takeOne(p, "alive")
 			r.wantCounts("after a rescue", g, 2, 2)
 			if g.ID() != f.ID() || g.Due != f.Due {
@@ -114,14 +114,12 @@ func rescueRows() []row {
 			f := r.running(p, "w", 0)
 			for range 2 { // from no beat to the first, and from one to the next
 				seen, _ := r.holder(f.Shard, "w")
-				r.beat(f.Shard, "w")
+				r.beat("w")
 				if n, err := r.store.Rescue(r.ctx, r.lease(f.Shard), seen, deliveries, 10); n != 0 || err != nil {
 					r.Errorf("Rescue of a worker that beats moved %d, %v", n, err)
 				}
 			}
-			if fs := r.held(f.Shard, "w"); len(fs) != 1 {
-				r.Errorf("the worker holds %s, want its firing", describe(fs))
-			}
+			r.wantHeld(f.Shard, "w", f)
 			r.finish(f, "w", scheduler.Done, time.Time{})
 		}},
 
@@ -141,18 +139,44 @@ func rescueRows() []row {
 			r.backlog(p, 7)
 			shard := r.shard(p)
 			r.take(shard, "dead", p.Action, 5)
-			r.take(shard, "alive", p.Action, 2)
-			for _, want := range []int{2, 2, 1} {
-				if n := r.rescue(shard, "dead", deliveries, 2); n != want {
-					r.Errorf("Rescue with limit 2 moved %d, want %d", n, want)
+			alive := r.take(shard, "alive", p.Action, 2)
+			seen, _ := r.holder(shard, "dead")
+			for _, want := range []int{2, 2, 1, 0} {
+				if n, err := r.store.Rescue(r.ctx, r.lease(shard), seen, deliveries, 2); n != want || err != nil {
+					r.Errorf("Rescue with limit 2 moved %d, %v, want %d", n, err, want)
 				}
 			}
-			if fs := r.held(shard, "alive"); len(fs) != 2 {
-				r.Errorf("the other worker holds %s, want 2", describe(fs))
-			}
+			r.wantHeld(shard, "alive", alive...)
 			if fs := r.take(shard, "w", p.Action, 10); len(fs) != 5 {
 				r.Errorf("%s were queued again, want 5", describe(fs))
 			}
+		}},
+
+		// A dead worker with nothing left is forgotten, or every worker there ever
+		// was would be looked at for ever; one that is alive after all is known again
+		// with its next beat.
+		{name: "forgotten", run: func(r *rig) {
+			p := r.overdue("k", 1)
+			f := r.running(p, "w", 0)
+			for _, worker := range []string{"w", "idle"} {
+				r.beat(worker)
+				r.beat(worker)
+				seen, _ := r.holder(f.Shard, worker)
+				for n := 1; n > 0; {
+					var err error
+					if n, err = r.store.Rescue(r.ctx, r.lease(f.Shard), seen, deliveries, 10); err != nil {
+						r.Fatalf("Rescue: %v", err)
+					}
+				}
+				if h, ok := r.holder(f.Shard, worker); ok {
+					r.Errorf("holder %s = %+v after its rescue, want it forgotten", worker, h)
+				}
+				r.beat(worker)
+				if h, ok := r.holder(f.Shard, worker); !ok || h.Held != 0 || h.Beats == 0 {
+					r.Errorf("holder %s = %+v, %v after its next beat", worker, h, ok)
+				}
+			}
+			r.finish(r.takeOne(p, "w"), "w", scheduler.Done, time.Time{})
 		}},
 
 		// Only the leader rescues.

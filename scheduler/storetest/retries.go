@@ -34,7 +34,7 @@ func retryRows() []row {
 			f := r.running(p, "w", 0)
 			r.finish(f, "w", scheduler.Retry, at)
 			for _, now := range []time.Time{r.clock(), at.Add(-time.Millisecond), at.Add(time.Hour)} { // the last is a leader's fast clock
-				n, next, err := r.store.Promote(r.ctx, r.lease(f.Shard), now, 10)
+				n, next, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: r.lease(f.Shard), Now: now, Limit: 10})
 				if n != 0 || err != nil {
 					r.Errorf("Promote at %v queued %d, %v; the retry is for %v", now, n, err, at)
 				}
@@ -51,18 +51,36 @@ func retryRows() []row {
 			at := r.ago(time.Minute)
 			f := r.running(p, "w", 0)
 			r.finish(f, "w", scheduler.Retry, at)
-			n, next, err := r.store.Promote(r.ctx, r.lease(f.Shard), at.Add(-time.Millisecond), 10)
+			n, next, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: r.lease(f.Shard), Now: at.Add(-time.Millisecond), Limit: 10})
 			if n != 0 || err != nil {
 				r.Errorf("Promote a millisecond early queued %d, %v", n, err)
 			}
 			if d := next.Sub(at); d < -time.Millisecond || d > time.Millisecond {
 				r.Errorf("Promote says the next is due at %v, want %v", next, at)
 			}
-			n, next, err = r.store.Promote(r.ctx, r.lease(f.Shard), at, 10)
+			n, next, err = r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: r.lease(f.Shard), Now: at, Limit: 10})
 			if n != 1 || err != nil || !next.IsZero() {
 				r.Errorf("Promote at its time queued %d, next %v, %v, want 1, none", n, next, err)
 			}
-			r.wantCounts("the retry", r.takeOne(p, "w"), 2, 2)
+			r.wantCounts("the retry", r.takeOne(p, "w"), 2, 1)
+		}},
+
+		// Where the fleet agrees that the store's clock is wrong, that counts here as
+		// for claims.
+		{name: "skew", run: func(r *rig) {
+			p := r.overdue("k", 1)
+			f := r.running(p, "w", 0)
+			at := r.clock().Add(time.Hour)
+			r.finish(f, "w", scheduler.Retry, at)
+			for _, tt := range []struct {
+				skew time.Duration
+				want int
+			}{{0, 0}, {-2 * time.Hour, 0}, {2 * time.Hour, 1}} {
+				n, _, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: r.lease(f.Shard), Now: at.Add(time.Second), Skew: tt.skew, Limit: 10})
+				if n != tt.want || err != nil {
+					r.Errorf("Promote of a retry in an hour with a skew of %v queued %d, %v, want %d", tt.skew, n, err, tt.want)
+				}
+			}
 		}},
 
 		// The oldest first, at most limit, and each once.
@@ -116,7 +134,7 @@ func retryRows() []row {
 			for i := range counts {
 				wg.Go(func() {
 					for {
-						k, _, err := r.store.Promote(r.ctx, l, now, 7)
+						k, _, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: l, Now: now, Limit: 7})
 						if err != nil {
 							r.Errorf("Promote: %v", err)
 						}
@@ -142,7 +160,7 @@ func retryRows() []row {
 			r.finish(f, "w", scheduler.Retry, r.ago(time.Minute))
 			l := r.lease(f.Shard)
 			r.depose(l)
-			if n, _, err := r.store.Promote(r.ctx, l, r.clock(), 10); n != 0 || !errors.Is(err, scheduler.ErrFenced) {
+			if n, _, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: l, Now: r.clock(), Limit: 10}); n != 0 || !errors.Is(err, scheduler.ErrFenced) {
 				r.Errorf("Promote under an old lease queued %d, %v, want ErrFenced", n, err)
 			}
 			r.wantNothing(p)

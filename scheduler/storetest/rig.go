@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -145,15 +146,33 @@ func planDiff(want, got *scheduler.Plan) string {
 // pages, which is how a leader reads them.
 func (r *rig) due(shard int, action string, from, to int64) []*scheduler.Plan {
 	r.Helper()
-	for limit := 64; ; limit *= 4 {
-		page, err := r.store.Due(r.ctx, scheduler.DueQuery{Shard: shard, Action: action, From: from, To: to, Limit: limit})
+	return r.dueBy(scheduler.DueQuery{Shard: shard, Action: action, From: from, To: to, Limit: 100})
+}
+
+// dueBy reads all pages of a query.
+func (r *rig) dueBy(q scheduler.DueQuery) (all []*scheduler.Plan) {
+	r.Helper()
+	for range pages {
+		page, err := r.store.Due(r.ctx, q)
 		if err != nil {
-			r.Fatalf("Due(shard %d, %s): %v", shard, action, err)
+			r.Fatalf("Due(shard %d, %s, after %q): %v", q.Shard, q.Action, q.After, err)
 		}
-		if !page.More || limit > 1<<20 {
-			return page.Plans
+		if len(page.Plans) > q.Limit {
+			r.Fatalf("Due with limit %d gave %d plans", q.Limit, len(page.Plans))
 		}
+		for _, p := range page.Plans {
+			if p.Action != q.Action || p.Due < q.From || p.Due > q.To {
+				r.Errorf("Due(%s, %d to %d) gave %q of %s, due at %d", q.Action, q.From, q.To, p.Key, p.Action, p.Due)
+			}
+		}
+		all = append(all, page.Plans...)
+		if page.Next == "" {
+			return all
+		}
+		q.After = page.Next
 	}
+	r.Fatalf("Due(shard %d, %s) has no end", q.Shard, q.Action)
+	return nil
 }
 
 // shard finds where the stored plan p lives.
@@ -249,14 +268,14 @@ func (r *rig) batch(shard int, action string, claims ...scheduler.Claim) schedul
 // claim sends a batch.
 func (r *rig) claim(b scheduler.ClaimBatch) []scheduler.ClaimAnswer {
 	r.Helper()
-	answers, err := r.store.Claim(r.ctx, b)
+	reply, err := r.store.Claim(r.ctx, b)
 	if err != nil {
 		r.Fatalf("Claim: %v", err)
 	}
-	if len(answers) != len(b.Claims) {
-		r.Fatalf("Claim of %d gave %d answers", len(b.Claims), len(answers))
+	if len(reply.Answers) != len(b.Claims) {
+		r.Fatalf("Claim of %d gave %d answers", len(b.Claims), len(reply.Answers))
 	}
-	return answers
+	return reply.Answers
 }
 
 // claimOne claims what the stored plan p is due for.
@@ -275,17 +294,34 @@ func (r *rig) advance(p *scheduler.Plan, next int64) {
 	p.LastDue, p.Due, p.Fired = p.Due, next, p.Fired+1
 }
 
-// take takes what is queued of one action of a shard.
+// take takes what is queued of one action of a shard, as far as there are slots.
 func (r *rig) take(shard int, worker, action string, slots int) []*scheduler.Firing {
 	r.Helper()
-	fs, err := r.store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: map[string]int{action: slots}})
-	if err != nil {
-		r.Fatalf("Take: %v", err)
+	return r.takeAll(scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: map[string]int{action: slots}})
+}
+
+// takeAll takes again while the store says that there is more.
+func (r *rig) takeAll(q scheduler.TakeRequest) (all []*scheduler.Firing) {
+	r.Helper()
+	q.Slots = maps.Clone(q.Slots)
+	for range pages {
+		fs, more, err := r.store.Take(r.ctx, q)
+		if err != nil {
+			r.Fatalf("Take: %v", err)
+		}
+		for _, f := range fs {
+			q.Slots[f.Plan.Action]--
+			if q.Slots[f.Plan.Action] < 0 {
+				r.Fatalf("Take gave more of %s than there were slots", f.Plan.Action)
+			}
+		}
+		all = append(all, fs...)
+		if !more {
+			return all
+		}
 	}
-	if len(fs) > slots {
-		r.Fatalf("Take with %d slots gave %d firings", slots, len(fs))
-	}
-	return fs
+	r.Fatalf("Take always says that there is more")
+	return nil
 }
 
 // takeOne takes the one firing that is queued of p's action in p's shard.
@@ -320,6 +356,9 @@ func (r *rig) running(p *scheduler.Plan, worker string, next int64) *scheduler.F
 func (r *rig) ending(f *scheduler.Firing, v scheduler.Verdict, at time.Time) scheduler.Finish {
 	r.Helper()
 	e := scheduler.Finish{Firing: f, Verdict: v, At: at}
+	if v == scheduler.Defer || v == scheduler.Return {
+		return e // nothing ran: nothing to record
+	}
 	started := r.clock().Truncate(time.Millisecond)
 	a := &scheduler.Attempt{
 		Firing: f.ID(), Key: f.Plan.Key, Action: f.Plan.Action, Due: f.Due, Missed: f.Missed, Attempt: f.Attempt,
@@ -332,8 +371,6 @@ func (r *rig) ending(f *scheduler.Firing, v scheduler.Verdict, at time.Time) sch
 		a.Outcome, a.Error, a.RetryAt = scheduler.Failed, "refused", at.Truncate(time.Millisecond)
 	case scheduler.Bury:
 		a.Outcome, a.Error = scheduler.Dead, "refused for good"
-	default:
-		return e
 	}
 	e.Attempt = a
 	return e
@@ -356,14 +393,14 @@ func (r *rig) send(shard int, worker string, e scheduler.Finish) scheduler.Finis
 func (r *rig) finish(f *scheduler.Firing, worker string, v scheduler.Verdict, at time.Time) {
 	r.Helper()
 	if got := r.send(f.Shard, worker, r.ending(f, v, at)); got != scheduler.FinishedOK {
-		r.Fatalf("Finish of %q with verdict %d: answer %d, want %d", f.Plan.Key, v, got, scheduler.FinishedOK)
+		r.Fatalf("Finish of delivery %q with verdict %d: answer %d, want %d", f.Receipt, v, got, scheduler.FinishedOK)
 	}
 }
 
 // promote queues the retries of a shard that are due by the store's clock.
 func (r *rig) promote(shard, limit int) (int, time.Time) {
 	r.Helper()
-	n, next, err := r.store.Promote(r.ctx, r.lease(shard), r.clock(), limit)
+	n, next, err := r.store.Promote(r.ctx, scheduler.PromoteRequest{Lease: r.lease(shard), Now: r.clock(), Limit: limit})
 	if err != nil {
 		r.Fatalf("Promote: %v", err)
 	}

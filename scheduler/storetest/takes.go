@@ -2,20 +2,37 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/snower/forsun/scheduler"
 )
 
-// held lists what the store believes a worker holds.
-func (r *rig) held(shard int, worker string) []*scheduler.Firing {
+// held lists the receipts of what the store believes a worker holds.
+func (r *rig) held(shard int, worker string) []string {
 	r.Helper()
-	fs, err := r.store.Held(r.ctx, shard, worker, 1000)
+	receipts, err := r.store.Held(r.ctx, shard, worker, 1000)
 	if err != nil {
 		r.Fatalf("Held: %v", err)
 	}
-	return fs
+	return receipts
+}
+
+// wantHeld says what a worker holds, oldest first.
+func (r *rig) wantHeld(shard int, worker string, want ...*scheduler.Firing) {
+	r.Helper()
+	if got := r.held(shard, worker); !slices.Equal(got, receipts(want)) {
+		r.Errorf("%s holds %q, want %q", worker, got, receipts(want))
+	}
+}
+
+func receipts(fs []*scheduler.Firing) []string {
+	var rs []string
+	for _, f := range fs {
+		rs = append(rs, f.Receipt)
+	}
+	return rs
 }
 
 // backlog puts a recurring plan and claims n firings of it.
@@ -76,12 +93,8 @@ func takeRows() []row {
 			for a := range want {
 				want[a] = min(want[a], slots[a])
 			}
-			fs, err := r.store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: "w", Slots: slots})
-			if err != nil {
-				r.Fatalf("Take: %v", err)
-			}
 			got := map[string]int{}
-			for _, f := range fs {
+			for _, f := range r.takeAll(scheduler.TakeRequest{Shard: shard, Worker: "w", Slots: slots}) {
 				got[f.Plan.Action]++
 			}
 			for action, n := range want {
@@ -89,8 +102,8 @@ func takeRows() []row {
 					r.Errorf("Take gave %d firings of %s, want %d", got[action], action, n)
 				}
 			}
-			if fs, err := r.store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: "w"}); err != nil || len(fs) != 0 {
-				r.Errorf("Take for no action gave %s, %v", describe(fs), err)
+			if fs, more, err := r.store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: "w"}); err != nil || more || len(fs) != 0 {
+				r.Errorf("Take for no action gave %s, more %v, %v", describe(fs), more, err)
 			}
 		}},
 
@@ -112,12 +125,12 @@ func takeRows() []row {
 				wg.Go(func() {
 					worker := fmt.Sprintf("w%d", i)
 					for {
-						fs, err := store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: map[string]int{p.Action: 3}})
+						fs, more, err := store.Take(r.ctx, scheduler.TakeRequest{Shard: shard, Worker: worker, Slots: map[string]int{p.Action: 3}})
 						if err != nil {
 							r.Errorf("Take: %v", err)
 							return
 						}
-						if len(fs) == 0 {
+						if len(fs) == 0 && !more {
 							return
 						}
 						mu.Lock()
@@ -144,56 +157,72 @@ func takeRows() []row {
 			}
 		}},
 
-		// What a worker holds can be asked for, so that a take whose reply was
-		// lost is not lost itself: as it was handed over, up to a limit.
+		// What a worker holds can be asked for, oldest first and up to a limit, so
+		// that a take whose reply was lost is not lost itself: the receipt is all
+		// that is needed to hand a delivery back.
 		{name: "held", run: func(r *rig) {
 			p := r.overdue("k", 0, Every(1, 0))
 			r.backlog(p, 5)
 			shard := r.shard(p)
-			taken := map[scheduler.FiringID]*scheduler.Firing{}
-			for _, f := range r.take(shard, "w", p.Action, 3) {
-				taken[f.ID()] = f
-			}
+			fs := r.take(shard, "w", p.Action, 2)
+			fs = append(fs, r.take(shard, "w", p.Action, 1)...)
 			other := r.take(shard, "other", p.Action, 1)
-			held := r.held(shard, "w")
-			if len(held) != 3 {
-				r.Errorf("the worker holds %s, want 3", describe(held))
+			r.wantHeld(shard, "w", fs...)
+			r.wantHeld(shard, "other", other...)
+			r.wantHeld(shard, "nobody")
+			if got, err := r.store.Held(r.ctx, shard, "w", 2); err != nil || !slices.Equal(got, receipts(fs[:2])) {
+				r.Errorf("Held with limit 2 gave %q, %v, want %q", got, err, receipts(fs[:2]))
 			}
-			for _, f := range held {
-				want := taken[f.ID()]
-				if want == nil {
-					r.Errorf("the worker holds %s, which it did not take", describe([]*scheduler.Firing{f}))
-					continue
-				}
-				if d := planDiff(want.Plan, f.Plan); d != "" {
-					r.Errorf("Held gave another plan (-taken +held):\n%s", d)
-				}
-				if f.Attempt != 1 || f.Delivery != 1 || f.Due != want.Due || f.Shard != shard || f.Receipt != want.Receipt {
-					r.Errorf("Held gave %+v, taken was %+v", f, want)
-				}
-			}
-			if fs, err := r.store.Held(r.ctx, shard, "w", 2); err != nil || len(fs) != 2 {
-				r.Errorf("Held with limit 2 gave %s, %v", describe(fs), err)
-			}
-			if fs := r.held(shard, "nobody"); len(fs) != 0 {
-				r.Errorf("a worker that took nothing holds %s", describe(fs))
-			}
-			// What Held gave is as good as what Take gave.
-			r.finish(held[0], "w", scheduler.Done, time.Time{})
-			r.finish(held[1], "w", scheduler.Return, time.Time{})
-			if fs := r.held(shard, "w"); len(fs) != 1 || fs[0].ID() != held[2].ID() {
-				r.Errorf("after two finishes the worker holds %s, want the third", describe(fs))
-			}
-			if fs := r.held(shard, "other"); len(fs) != 1 || fs[0].ID() != other[0].ID() {
-				r.Errorf("the other worker holds %s, want what it took", describe(fs))
-			}
-			var back bool
+			r.finish(fs[0], "w", scheduler.Done, time.Time{})
+			back := scheduler.Finish{Firing: &scheduler.Firing{Shard: shard, Receipt: fs[1].Receipt}, Verdict: scheduler.Return}
+			r.wantFinished("another worker's return", r.send(shard, "other", back), scheduler.FinishedNotHeld)
+			r.wantFinished("return by receipt", r.send(shard, "w", back), scheduler.FinishedOK)
+			r.wantHeld(shard, "w", fs[2])
+			var again []scheduler.FiringID
 			for _, f := range r.take(shard, "w", p.Action, 10) {
-				back = back || f.ID() == held[1].ID()
+				again = append(again, f.ID())
+				if f.ID() == fs[1].ID() {
+					if d := planDiff(fs[1].Plan, f.Plan); d != "" {
+						r.Errorf("it came back with another plan (-want +got):\n%s", d)
+					}
+				}
 			}
-			if !back {
-				r.Errorf("what was returned is not queued")
+			if len(again) != 2 || !slices.Contains(again, fs[1].ID()) {
+				r.Errorf("then there are queued %v, want the fifth and %s", again, fs[1].ID())
 			}
+		}},
+
+		// A receipt names one delivery and is never used again, whatever becomes of
+		// the firing: by an old one a worker would end what another delivery does.
+		{name: "receipts", run: func(r *rig) {
+			p := r.overdue("k", 0, Every(1, 0))
+			seen := map[string]bool{"": true}
+			mine := func(fs ...*scheduler.Firing) {
+				r.Helper()
+				for _, f := range fs {
+					if seen[f.Receipt] {
+						r.Errorf("the receipt %q is empty or was used before", f.Receipt)
+					}
+					seen[f.Receipt] = true
+				}
+			}
+			f := r.running(p, "w", p.Due+1)
+			mine(f)
+			for _, v := range []scheduler.Verdict{scheduler.Return, scheduler.Return, scheduler.Defer, scheduler.Defer, scheduler.Retry, scheduler.Retry} {
+				r.finish(f, "w", v, r.ago(time.Minute))
+				r.promote(f.Shard, 10)
+				f = r.takeOne(p, "w")
+				mine(f)
+			}
+			r.rescue(f.Shard, "w", deliveries, 10)
+			f = r.takeOne(p, "w")
+			mine(f)
+			r.finish(f, "w", scheduler.Bury, time.Time{})
+			r.redriveAll("k")
+			f = r.takeOne(p, "w")
+			mine(f)
+			r.advance(p, p.Due+1)
+			mine(r.takeOne(p, "w"))
 		}},
 	}
 }
