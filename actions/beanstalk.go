@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -120,7 +121,11 @@ func (a *Beanstalk) Execute(ctx context.Context, f *scheduler.Firing) (scheduler
 	// "put" still to come.
 	l.Discard()
 	err = cause(ctx, err)
-	if errors.Is(err, beanstalk.ErrJobTooBig) {
+	switch {
+	case l.Conn.conn.ended.Load() && !transportError(err):
+		// The library takes the first half of a line for an answer.
+		err = fmt.Errorf("%w: %w", err, io.ErrUnexpectedEOF)
+	case errors.Is(err, beanstalk.ErrJobTooBig):
 		err = fmt.Errorf("put: %w: the body has %d bytes; beanstalkd takes 65535 unless its option -z says otherwise", beanstalk.ErrJobTooBig, len(body))
 	}
 	return nil, fail(err)

@@ -243,17 +243,13 @@ func TestRedisServerErrors(t *testing.T) {
 
 	// A script that runs on.
 	scripts.Go(func() { do("EVAL", "while true do end", "0") })
-	deadline := time.Now().Add(10 * time.Second)
-	for {
+	waitFor(t, "the script to make the server busy", func() bool {
 		_, err := attempt(t, a, firingOf(p, "command", "GET text"))
 		if err != nil {
 			wantFailure(t, "a script runs", err, true, "BUSY")
-			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("the script never made the server busy")
-		}
-	}
+		return err != nil
+	})
 	if _, err := attempt(t, a, firingOf(p, "command", "SCRIPT KILL")); err != nil {
 		t.Errorf("SCRIPT KILL: %v", err)
 	}
@@ -403,14 +399,10 @@ func TestRedisEndsAtItsDeadline(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { a.Execute(ctx, firingOf(p, "command", "BLPOP q 0")) })
 		do := redisClient(t, s.Addr)
-		for deadline := time.Now().Add(10 * time.Second); ; {
-			if info, _ := do("INFO", "clients").ToString(); strings.Contains(info, "blocked_clients:1") {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("BLPOP never blocked")
-			}
-		}
+		waitFor(t, "BLPOP to block", func() bool {
+			info, _ := do("INFO", "clients").ToString()
+			return strings.Contains(info, "blocked_clients:1")
+		})
 		wantEndAtDeadline(t, a, firingOf(p, "command", "PING"))
 		cancel()
 		wg.Wait()
@@ -454,11 +446,7 @@ func TestRedisBrokenConnections(t *testing.T) {
 		result <- err
 	}()
 	do := redisClient(t, s.Addr)
-	for deadline := time.Now().Add(10 * time.Second); do("GET", "b").Error() != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("the firing never reached the server")
-		}
-	}
+	waitFor(t, "the firing to reach the server", func() bool { return do("GET", "b").Error() == nil })
 	s.Kill()
 	wantFailure(t, "killed", <-result, true, "no answer to SET (command 1 of 2)")
 	_, err := attempt(t, a, firingOf(p, "command", "SET a 1"))

@@ -101,8 +101,9 @@ var errTooLong = fmt.Errorf("answer longer than %d MiB", maxAnswer>>20)
 // library on top of it waits for.
 type firingConn struct {
 	net.Conn
-	left atomic.Int64 // bytes that may still be read for this firing
-	used time.Time    // when the last firing was done with it; only for its one user
+	left  atomic.Int64 // bytes that may still be read for this firing
+	ended atomic.Bool  // a read failed: what was read before may be part of an answer
+	used  time.Time    // when the last firing was done with it; only for its one user
 }
 
 // dialFiring connects to addr.
@@ -139,6 +140,9 @@ func (c *firingConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p[:min(int64(len(p)), left)])
 	c.left.Add(-int64(n))
+	if err != nil {
+		c.ended.Store(true)
+	}
 	return n, err
 }
 
