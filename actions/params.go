@@ -28,16 +28,16 @@ func (r *reader) err() error { return r.refused }
 // refuse says that parameter name has a value that is not allowed. The value is
 // shown with its secrets masked.
 func (r *reader) refuse(name, allowed string) {
+	shown := scheduler.MaskParams(map[string]string{name: r.params[name]})[name]
+	r.refuseAs(name, scheduler.Shorten(shown, 64), allowed)
+}
+
+// refuseAs is refuse with what to show of the value.
+func (r *reader) refuseAs(name, shown, allowed string) {
 	if r.refused != nil {
 		return
 	}
-	shown := scheduler.MaskParams(map[string]string{name: r.params[name]})[name]
-	r.refused = &scheduler.FieldError{
-		Kind:    scheduler.ErrParams,
-		Field:   "params." + name,
-		Value:   scheduler.Shorten(shown, 64),
-		Allowed: allowed,
-	}
+	r.refused = &scheduler.FieldError{Kind: scheduler.ErrParams, Field: "params." + name, Value: shown, Allowed: allowed}
 }
 
 // text returns any text, def if it is not given.

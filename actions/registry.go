@@ -1,0 +1,151 @@
+package actions
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// Options configure the actions of a registry.
+type Options struct {
+	// Names are the actions to have, of those Names lists; empty: all of them.
+	Names []string
+	// Noop adds the action "noop", which does nothing, for measurements.
+	Noop bool
+
+	Shell     ShellOptions
+	HTTP      HTTPOptions
+	Redis     RedisOptions
+	Thrift    ThriftOptions
+	Beanstalk BeanstalkOptions
+	MySQL     MySQLOptions
+}
+
+// DefaultOptions returns the options of a deployment that sets none: all actions.
+// version is forsun's own, for the http action's User-Agent.
+func DefaultOptions(version string) Options {
+	o := Options{
+		Shell:     DefaultShellOptions(),
+		HTTP:      DefaultHTTPOptions(),
+		Redis:     DefaultRedisOptions(),
+		Thrift:    DefaultThriftOptions(),
+		Beanstalk: DefaultBeanstalkOptions(),
+		MySQL:     DefaultMySQLOptions(),
+	}
+	if version != "" {
+		o.HTTP.UserAgent = "forsun/" + version
+	}
+	return o
+}
+
+// Names returns the names of the actions forsun comes with, in order.
+func Names() []string {
+	return []string{"beanstalk", "http", "mysql", "redis", "shell", "thrift"}
+}
+
+// Validate says which options are not allowed, all of them joined.
+func (o Options) Validate() error {
+	var errs []error
+	for _, name := range o.Names {
+		if !slices.Contains(Names(), name) {
+			errs = append(errs, fmt.Errorf("actions: %s is not allowed; allowed: %s",
+				scheduler.Shorten(name, 64), strings.Join(Names(), ", ")))
+		}
+	}
+	return errors.Join(append(errs,
+		o.Shell.Validate(), o.HTTP.Validate(), o.Redis.Validate(),
+		o.Thrift.Validate(), o.Beanstalk.Validate(), o.MySQL.Validate())...)
+}
+
+// Registry is the set of actions of a process. It is filled before it is used:
+// Get and Names are safe for concurrent use, Register is not.
+type Registry struct {
+	actions map[string]scheduler.Action
+}
+
+var _ scheduler.Actions = (*Registry)(nil)
+
+// New returns a registry of the actions that opts names, or what Validate says of
+// opts. Close it.
+func New(opts Options) (*Registry, error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Registry{actions: make(map[string]scheduler.Action)}
+	wanted := func(name string) bool { return len(opts.Names) == 0 || slices.Contains(opts.Names, name) }
+	if wanted("beanstalk") {
+		r.actions["beanstalk"] = NewBeanstalk(opts.Beanstalk)
+	}
+	if wanted("http") {
+		r.actions["http"] = NewHTTP(opts.HTTP)
+	}
+	if wanted("mysql") {
+		r.actions["mysql"] = NewMySQL(opts.MySQL)
+	}
+	if wanted("redis") {
+		r.actions["redis"] = NewRedis(opts.Redis)
+	}
+	if wanted("shell") {
+		r.actions["shell"] = NewShell(opts.Shell)
+	}
+	if wanted("thrift") {
+		r.actions["thrift"] = NewThrift(opts.Thrift)
+	}
+	if opts.Noop {
+		r.actions["noop"] = Noop{}
+	}
+	return r, nil
+}
+
+// Register adds an action: an extension, or one of a main of its own. If it is an
+// io.Closer, Close closes it. A name is 1 to 64 letters, digits, "_" and "-", and
+// not taken.
+func (r *Registry) Register(name string, action scheduler.Action) error {
+	if !actionName(name) {
+		return fmt.Errorf("action name %s is not allowed; allowed: 1 to 64 letters, digits, _ and -", scheduler.Shorten(name, 64))
+	}
+	if _, taken := r.actions[name]; taken {
+		return fmt.Errorf("action name %s is not allowed; allowed: names that are not taken (%s are)", name, strings.Join(r.Names(), ", "))
+	}
+	r.actions[name] = action
+	return nil
+}
+
+// actionName says whether s can name an action: it becomes part of store keys
+// and of metric labels.
+func actionName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 64
+}
+
+// Get implements scheduler.Actions.
+func (r *Registry) Get(name string) (scheduler.Action, bool) {
+	action, ok := r.actions[name]
+	return action, ok
+}
+
+// Names implements scheduler.Actions: what is registered, in order.
+func (r *Registry) Names() []string { return slices.Sorted(maps.Keys(r.actions)) }
+
+// Close closes the actions' connections. Call it when no firing runs any more.
+func (r *Registry) Close() error {
+	var errs []error
+	for _, name := range r.Names() {
+		if closer, ok := r.actions[name].(io.Closer); ok {
+			if err := closer.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("close action %s: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
