@@ -153,12 +153,13 @@ func (r *Recorder) Wait(ctx context.Context, ok func([]Recorded) bool) ([]Record
 // Ended is for Wait: at least n attempts have ended.
 func Ended(n int) func([]Recorded) bool {
 	return func(runs []Recorded) bool {
+		left := n
 		for _, run := range runs {
 			if !run.Ended.IsZero() {
-				n--
+				left--
 			}
 		}
-		return n <= 0
+		return left <= 0
 	}
 }
 
