@@ -11,16 +11,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// memTables is how many memtables there may be before writes wait for a flush.
+const memTables = 4
+
 // openDB locks the directory and opens Pebble in it.
 func (s *Store) openDB() error {
 	o := &pebble.Options{
 		// Fixed, so that a newer Pebble writes what an older forsun reads until we say
 		// otherwise.
 		FormatMajorVersion: pebble.FormatWALSyncChunks,
-		CacheSize:          s.opts.CacheBytes,
-		MemTableSize:       uint64(s.opts.MemTableBytes),
-		// Bursts write faster than one flush: two more memtables take them up.
-		MemTableStopWritesThreshold: 4,
+		// Memtables are taken out of the cache's size: without room for them there
+		// would be no cache left in a burst.
+		CacheSize:    s.opts.CacheBytes + memTables*s.opts.MemTableBytes,
+		MemTableSize: uint64(s.opts.MemTableBytes),
+		// Bursts write faster than one flush: more memtables take them up.
+		MemTableStopWritesThreshold: memTables,
 		// L0 is allowed to grow in a burst; reads go to the schedule's front, which is
 		// mostly in memtables.
 		L0CompactionThreshold:      4,

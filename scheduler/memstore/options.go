@@ -50,10 +50,10 @@ type Options struct {
 	Reserve int64
 	Ballast int64
 
-	// CacheBytes is the size of the block cache.
-	CacheBytes int64
-
-	// MemTableBytes is the size of a memtable; up to four exist under load.
+	// CacheBytes is the size of the block cache, MemTableBytes that of a memtable, of
+	// which there are up to four in a burst. Pebble takes CacheBytes + 4 ×
+	// MemTableBytes in all; what memtables leave of it is cache, too.
+	CacheBytes    int64
 	MemTableBytes int64
 
 	// Log gets what an operator should know.

@@ -50,7 +50,10 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 		return all(fmt.Errorf("%w: less than the reserve of %d bytes is free on the disk of %s", scheduler.ErrFull, s.opts.Reserve, s.opts.Dir))
 	}
 	in := make([]encoded, 0, len(plans))
-	last := make(map[string]int, len(plans)) // of several with one key the last wins
+	var last map[string]int // of several with one key the last wins
+	if len(plans) > 1 {
+		last = make(map[string]int, len(plans))
+	}
 	for i, p := range plans {
 		if err := storable(p); err != nil {
 			errs[i] = err
@@ -61,7 +64,9 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 			in[at] = e
 			continue
 		}
-		last[p.Key] = len(in)
+		if last != nil {
+			last[p.Key] = len(in)
+		}
 		in = append(in, e)
 	}
 	begun, err := s.submit(&request{ctx: ctx, sync: true, run: func(t *txn) error {

@@ -21,6 +21,18 @@ func testOptions(t testing.TB) Options {
 	return o
 }
 
+// settle returns when all that was answered before is on disk: finishes are
+// answered before they are.
+func settle(t testing.TB, s *Store) {
+	t.Helper()
+	if _, err := s.submit(&request{ctx: t.Context(), sync: true, run: func(x *txn) error {
+		x.changed = true // writes the counters, as they are
+		return nil
+	}}); err != nil {
+		t.Fatalf("sync: %v", err)
+	}
+}
+
 // open opens a store that is closed when the test ends, if it is not by then.
 func open(t testing.TB, o Options) *Store {
 	t.Helper()

@@ -1,0 +1,200 @@
+package memstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// benchOptions are the defaults, on disk.
+func benchOptions(b *testing.B) Options {
+	o := DefaultOptions()
+	o.Dir = b.TempDir()
+	o.Log = zerolog.Nop()
+	return o
+}
+
+// BenchmarkPutSynced64 stores new plans from 64 clients at once, each waiting for
+// its own to be on disk.
+func BenchmarkPutSynced64(b *testing.B) {
+	s := open(b, benchOptions(b))
+	var n atomic.Int64
+	var clients sync.WaitGroup
+	b.ReportAllocs()
+	for b.Loop() {
+		// One operation is 64 × 100 plans.
+		for range 64 {
+			clients.Go(func() {
+				for range 100 {
+					i := n.Add(1)
+					p := plan(fmt.Sprintf("order-%010d", i*7919%1e9), 2_000_000_000+i%3600)
+					if err := s.Put(b.Context(), []*scheduler.Plan{p})[0]; err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		clients.Wait()
+	}
+	b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "plans/s")
+}
+
+// BenchmarkPutBulk stores new plans 1,000 a call from 4 clients.
+func BenchmarkPutBulk(b *testing.B) {
+	s := open(b, benchOptions(b))
+	var n atomic.Int64
+	var clients sync.WaitGroup
+	for b.Loop() {
+		for range 4 {
+			clients.Go(func() {
+				plans := make([]*scheduler.Plan, 1000)
+				for k := range plans {
+					i := n.Add(1)
+					plans[k] = plan(fmt.Sprintf("order-%010d", i*7919%1e9), 2_000_000_000+i%3600)
+				}
+				for _, err := range s.Put(b.Context(), plans) {
+					if err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		clients.Wait()
+	}
+	b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "plans/s")
+}
+
+// fill stores n plans due at the second due.
+func fill(b *testing.B, s *Store, from, n int, due int64) {
+	for n > 0 {
+		plans := make([]*scheduler.Plan, min(n, 5000))
+		for k := range plans {
+			plans[k] = plan(fmt.Sprintf("order-%010d", (from+k)*7919%1e9), due)
+		}
+		for _, err := range s.Put(b.Context(), plans) {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		from, n = from+len(plans), n-len(plans)
+	}
+}
+
+// burst claims, takes and finishes the n plans due at sec: one leader, two workers,
+// as the engine does it with actions that do nothing.
+func burst(b *testing.B, s *Store, l scheduler.Lease, sec int64, n, batch int) {
+	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(n))
+	done := make(chan struct{})
+	wake := make(chan struct{}, 2)
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		after := ""
+		for {
+			page, err := s.Due(ctx, scheduler.DueQuery{Action: "http", From: sec - 60, To: sec, After: after, Limit: batch})
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			c := scheduler.ClaimBatch{Lease: l, Action: "http", Cutoff: sec, Backlog: scheduler.Backlog{Entries: 200_000}}
+			for _, p := range page.Plans {
+				c.Claims = append(c.Claims, scheduler.Claim{Key: p.Key, Revision: p.Revision, Due: p.Due, FireDue: p.Due})
+			}
+			if _, err := s.Claim(ctx, c); err != nil {
+				b.Error(err)
+				return
+			}
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+			if after = page.Next; after == "" {
+				return
+			}
+		}
+	})
+	for range 2 {
+		tasks.Go(func() {
+			for {
+				fs, _, err := s.Take(ctx, scheduler.TakeRequest{Worker: "w", Slots: map[string]int{"http": 256}})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if len(fs) == 0 {
+					select {
+					case <-wake:
+						continue
+					case <-done:
+						return
+					case <-time.After(10 * time.Millisecond):
+						continue
+					}
+				}
+				ends := make([]scheduler.Finish, len(fs))
+				now := time.Now()
+				for i, f := range fs {
+					ends[i] = scheduler.Finish{Firing: f, Verdict: scheduler.Done, Attempt: &scheduler.Attempt{
+						Firing: f.ID(), Key: f.Plan.Key, Action: "http", Due: f.Due, Attempt: 1, Started: now,
+						Outcome: scheduler.Succeeded, Replica: "host-1"}}
+				}
+				if _, err := s.Finish(ctx, 0, "w", ends); err != nil {
+					b.Error(err)
+					return
+				}
+				if left.Add(-int64(len(fs))) == 0 {
+					close(done)
+				}
+			}
+		})
+	}
+	tasks.Wait()
+}
+
+func benchCycle(b *testing.B, beside, n, batch int) {
+	s := open(b, benchOptions(b))
+	fill(b, s, 1<<28, beside, 3_000_000_000)
+	l, err := s.Campaign(b.Context(), 0, "r")
+	if err != nil {
+		b.Fatal(err)
+	}
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Millisecond):
+				_, _ = s.Renew(context.Background(), l)
+			}
+		}
+	}()
+	total, from := 0, 0
+	b.ResetTimer()
+	for b.Loop() {
+		b.StopTimer()
+		sec := time.Now().Unix() - 5
+		fill(b, s, from, n, sec)
+		from += n
+		b.StartTimer()
+		burst(b, s, l, sec, n, batch)
+		total += n
+	}
+	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "firings/s")
+}
+
+// BenchmarkCycle claims, takes and finishes 100,000 plans due in one second.
+func BenchmarkCycle(b *testing.B)              { benchCycle(b, 0, 100_000, 1000) }
+func BenchmarkCycleBesideMillion(b *testing.B) { benchCycle(b, 1_000_000, 100_000, 1000) }
