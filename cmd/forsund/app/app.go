@@ -1,0 +1,196 @@
+// Package app is forsund without its process: it reads the command line,
+// wires store, actions, engine and servers together, runs them, and takes them
+// down again. Signals and the exit status are its caller's.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/memstore"
+)
+
+const (
+	// stopMargin is what stopping may take beyond the drain: cutting off what
+	// still runs, handing it back, closing the store.
+	stopMargin = 15 * time.Second
+	// stopFailed bounds stopping when there is no store left to finish into.
+	stopFailed = 10 * time.Second
+	// askTimeout bounds the one question that the start asks the store.
+	askTimeout = 10 * time.Second
+)
+
+// Process is what the app needs of the process it is in.
+type Process struct {
+	Version string
+	Name    string   // as it was called, for the hint
+	Stderr  *os.File // for logs without a file, and the hint
+	Env     func(string) (string, bool)
+	Reopen  <-chan os.Signal // the log file is to be opened again
+	Report  *Report          // to make once everything serves, or cannot; nil: none
+}
+
+// Run starts forsund and runs it until ctx is done or its store fails. It
+// returns nil after an orderly stop. If it cannot start it leaves nothing behind:
+// ports, log and store are tried before anything is served or fired.
+func Run(ctx context.Context, o *Options, p Process) error {
+	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 3)}
+	if err := a.start(); err != nil {
+		err = errors.Join(err, a.steps.unwind(stopFailed))
+		p.Report.Failed(err)
+		if a.logFile != nil { // without one, the caller's line is enough
+			a.log.Error().Err(err).Msg("cannot start")
+		}
+		return err
+	}
+	p.Report.Ready()
+	bound := o.DrainTimeout + stopMargin
+	var failure error
+	for failure == nil && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			a.log.Info().Str("why", context.Cause(ctx).Error()).Dur("drain_ms", o.DrainTimeout).Msg("stopping")
+		case err := <-a.store.Failed():
+			bound, failure = stopFailed, err
+		case err := <-a.ended:
+			failure = err
+		case <-p.Reopen:
+			if err := a.logFile.Reopen(); err != nil {
+				a.log.Error().Err(err).Msg("cannot reopen the log file, going on with the old one")
+			}
+		}
+	}
+	if failure != nil {
+		a.log.Error().Err(failure).Msg("stopping, since forsund cannot go on")
+	}
+	err := errors.Join(failure, a.steps.unwind(bound))
+	if err == nil {
+		a.log.Info().Msg("stopped")
+	}
+	return err
+}
+
+// app is a forsund in the making, or running.
+type app struct {
+	o *Options
+	p Process
+
+	log     zerolog.Logger
+	logFile *logFile // nil without one
+	steps   steps    // to take down what stands
+
+	store  *memstore.Store
+	engine *scheduler.Engine
+	ended  chan error // what was to run for ever and did not
+}
+
+// start brings everything up, each part noting how it is taken down. What can
+// be in somebody else's hands comes first: ports, log file, store.
+func (a *app) start() error {
+	listener, err := listen("--port", a.o.Bind, strconv.Itoa(a.o.Port))
+	if err != nil {
+		return err
+	}
+	a.steps.push("port", closing(listener))
+	var httpListener net.Listener
+	if a.o.HTTP != "" {
+		host, port, _ := net.SplitHostPort(a.o.HTTP) // checked by Parse
+		if httpListener, err = listen("--http", host, port); err != nil {
+			return err
+		}
+		a.steps.push("http port", closing(httpListener))
+	}
+	if a.log, a.logFile, err = openLog(a.o, a.p.Stderr, a.p.Env); err != nil {
+		return err
+	}
+	a.steps.log = a.log
+	routeSlog(a.log)
+	if err := a.openStore(); err != nil {
+		return err
+	}
+	return a.serve(listener, httpListener)
+}
+
+func (a *app) openStore() error {
+	opts := memstore.DefaultOptions()
+	opts.Dir = a.o.StoreDir
+	opts.Sync = a.o.StoreSync
+	opts.Log = a.log
+	store, err := memstore.Open(opts)
+	if err != nil {
+		return err
+	}
+	a.store = store
+	a.steps.push("store", func(context.Context) error { return store.Close() })
+	return nil
+}
+
+// listen binds an address and nothing wider. "tcp" with 0.0.0.0 would take every
+// IPv6 address, too.
+func listen(option, host, port string) (net.Listener, error) {
+	network := "tcp"
+	if addr, err := netip.ParseAddr(host); err == nil {
+		network = "tcp6"
+		if addr.Is4() {
+			network = "tcp4"
+		}
+	}
+	address := net.JoinHostPort(host, port)
+	listener, err := net.Listen(network, address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: %s is in use by another program, perhaps another forsund", option, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", option, err)
+	}
+	return listener, nil
+}
+
+// closing is a step that closes a listener, which its server may have done.
+func closing(l net.Listener) func(context.Context) error {
+	return func(context.Context) error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// replicaID is unique to this process and shows where it runs.
+func replicaID() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "forsund"
+	}
+	// A colon would end it inside a lease's value.
+	host = strings.ReplaceAll(host, ":", "-")
+	var random [4]byte
+	rand.Read(random[:]) // never fails: see crypto/rand
+	return host + "-" + hex.EncodeToString(random[:])
+}
+
+// hint says how to set a first plan, to someone who looks at a terminal.
+func (a *app) hint(listener net.Listener) string {
+	program := "forsun"
+	if dir, _ := filepath.Split(a.p.Name); dir != "" {
+		program = dir + "forsun"
+	}
+	if _, port, _ := net.SplitHostPort(listener.Addr().String()); port != "6458" {
+		program += " --port " + port
+	}
+	return fmt.Sprintf("a first plan, from another terminal:  %s \"set hello */2/5 * * * * * shell 'date >> /tmp/hello.txt'\"\n", program)
+}

@@ -1,0 +1,221 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snower/forsun/actions"
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/memstore"
+)
+
+// flag is a command line option: its name, how the help shows it, and how its
+// value goes into Options.
+type flag struct {
+	name     string
+	value    string // what the help calls its value; "" for an option that is on or off
+	list     bool   // may be given several times, which adds up
+	fallback string // the value without the option
+	usage    string // for the help, without the default
+	showing  string // the default as the help shows it, where it is not fallback
+	set      func(o *Options, value string) error
+}
+
+// group is a heading of the help.
+type group struct {
+	title string
+	flags []flag
+}
+
+// envName is the environment variable that stands for the option.
+func (f *flag) envName() string {
+	return "FORSUN_" + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
+}
+
+// into makes a flag's set from a parser and a place for what it returns.
+func into[T any](parse func(string) (T, error), place func(*Options) *T) func(*Options, string) error {
+	return func(o *Options, value string) error {
+		v, err := parse(value)
+		if err == nil {
+			*place(o) = v
+		}
+		return err
+	}
+}
+
+func intBetween(lo, hi int) func(string) (int, error) {
+	return func(s string) (int, error) { return parseInt(s, lo, hi) }
+}
+
+func between(lo, hi time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) { return parseDuration(s, lo, hi) }
+}
+
+// oneOf reads a word out of several, in any case.
+func oneOf[T ~string](words ...T) func(string) (T, error) {
+	return func(s string) (T, error) {
+		for _, w := range words {
+			if strings.EqualFold(s, string(w)) {
+				return w, nil
+			}
+		}
+		allowed := make([]string, len(words))
+		for i, w := range words {
+			allowed[i] = string(w)
+		}
+		return "", notAllowed(s, strings.Join(allowed, ", "))
+	}
+}
+
+// notYet accepts no value but "".
+func notYet(why string) func(*Options, string) error {
+	return func(_ *Options, value string) error {
+		if value == "" {
+			return nil
+		}
+		return errors.New(why)
+	}
+}
+
+// unused checks a value that only another driver has a use for.
+func unused[T any](parse func(string) (T, error)) func(*Options, string) error {
+	return func(_ *Options, value string) error { _, err := parse(value); return err }
+}
+
+// noop is an action that is there only if --actions names it.
+const noop = "noop"
+
+func anyText(s string) (string, error) { return s, nil }
+
+// flags is every option of forsund.
+func flags() []group {
+	builtin := actions.Names()
+	engine := scheduler.DefaultEngineOptions()
+	store := memstore.DefaultOptions()
+	service := scheduler.DefaultServiceOptions()
+	known := append(slices.Clone(builtin), noop)
+	names := func(s string) ([]string, error) { return parseNames(s, known) }
+
+	return []group{
+		{"optional arguments", []flag{
+			{name: "help", usage: "show this help message and exit", set: into(parseBool, func(o *Options) *bool { return &o.Help })},
+			{name: "version", usage: "show the version and exit", set: into(parseBool, func(o *Options) *bool { return &o.Version })},
+			{name: "bind", value: "BIND_HOST", fallback: "127.0.0.1", usage: "bind host",
+				set: into(parseBind, func(o *Options) *string { return &o.Bind })},
+			{name: "port", value: "BIND_PORT", fallback: "6458", usage: "bind port",
+				set: into(intBetween(0, 65535), func(o *Options) *int { return &o.Port })},
+			{name: "http", value: "HTTP_BIND", usage: "bind http server, example: 127.0.0.1:9001", showing: "no http server",
+				set: into(parseHostPort, func(o *Options) *string { return &o.HTTP })},
+			{name: "demon", usage: "run demon mode: detach, print the pid, or why it did not start",
+				set: into(parseBool, func(o *Options) *bool { return &o.Demon })},
+			{name: "nodemon", usage: "stay in the foreground, whatever --demon or its environment variable says",
+				set: into(parseBool, func(o *Options) *bool { return &o.nodemon })},
+			{name: "pid-file", value: "PID_FILE", usage: "file to write the pid to, removed at the end", showing: "none",
+				set: into(parsePath, func(o *Options) *string { return &o.PIDFile })},
+			{name: "log", value: "LOG_FILE", usage: "log file, JSON lines; reopened at SIGHUP", showing: "readable lines on standard error",
+				set: into(parsePath, func(o *Options) *string { return &o.LogFile })},
+			{name: "log-level", value: "LOG_LEVEL", fallback: "INFO", usage: "log level: DEBUG, INFO, WARNING, ERROR, CRITICAL",
+				set: func(o *Options, value string) (err error) { o.LogLevel, err = parseLevel(value); return err }},
+		}},
+		{"who may come in", []flag{
+			{name: "allow-cidr", value: "NETWORKS", list: true, usage: "networks and addresses whose peers are let in, commas between; loopback always is",
+				showing: "private networks", set: func(o *Options, value string) (err error) { o.AllowCIDR, err = parseCIDRs(value); return err }},
+			{name: "shell-from", value: "PEERS", fallback: string(service.ShellFrom),
+				usage: "who may create shell plans: loopback, private, any, nobody",
+				set: into(oneOf(scheduler.ShellFromLoopback, scheduler.ShellFromPrivate, scheduler.ShellFromAny, scheduler.ShellFromNobody),
+					func(o *Options) *scheduler.ShellFrom { return &o.ShellFrom })},
+			{name: "actions", value: "NAMES", list: true, usage: "actions plans may use, commas between; noop is for measurements: it does nothing", showing: strings.Join(builtin, ", "),
+				set: into(names, func(o *Options) *[]string { return &o.Actions })},
+		}},
+		{"firing", []flag{
+			{name: "timezone", value: "ZONE", fallback: "UTC", usage: "zone of calendar plans that name none, such as Asia/Shanghai",
+				set: into(parseZone, func(o *Options) **time.Location { return &o.Zone })},
+			{name: "misfire-grace", value: "TIME", fallback: shortDuration(engine.MisfireGrace),
+				usage: "due seconds missed by up to this all fire; of older ones of a plan, one does",
+				set:   into(between(time.Second, 24*time.Hour), func(o *Options) *time.Duration { return &o.MisfireGrace })},
+			{name: "work", value: "NAMES", list: true, usage: "actions that this process runs, commas between", showing: "all",
+				set: into(names, func(o *Options) *[]string { return &o.Work })},
+			{name: "slots", value: "NAME=N", list: true, usage: "attempts of an action at a time, such as http=200,shell=8",
+				showing: slotsText(engine, builtin),
+				set: into(func(s string) (map[string]int, error) { return parseSlots(s, known) },
+					func(o *Options) *map[string]int { return &o.Slots })},
+			{name: "target-slots", value: "N", fallback: fmt.Sprint(engine.TargetSlots), usage: "attempts at a time to one target, such as an HTTP host",
+				set: into(intBetween(1, 1_000_000), func(o *Options) *int { return &o.TargetSlots })},
+			{name: "retries", value: "N", fallback: fmt.Sprint(engine.Retry.Retries), usage: "further attempts of a firing that failed, where its plan says nothing",
+				set: into(intBetween(0, 100), func(o *Options) *int { return &o.Retry.Retries })},
+			{name: "retry-delay", value: "TIME", fallback: shortDuration(engine.Retry.Delay), usage: "wait before the first of them; each later one waits that much longer",
+				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.Retry.Delay })},
+			{name: "drain-timeout", value: "TIME", fallback: shortDuration(engine.DrainTimeout), usage: "how long running actions may go on when forsund is stopped",
+				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.DrainTimeout })},
+			{name: "extension-path", value: "EXTENSION_PATH", usage: "extension path", showing: "none",
+				set: notYet("this build has no extensions yet")},
+			{name: "extension", value: "EXTENSIONS", list: true, usage: "extension name", showing: "none",
+				set: notYet("this build has no extensions yet")},
+		}},
+		{"store", []flag{
+			{name: "driver", value: "DRIVER", fallback: "mem", usage: "store driver; this build has the embedded store, mem, only",
+				set: into(parseDriver, func(o *Options) *string { return &o.driver })},
+			{name: "driver-mem-store-file", value: "STORE_MEM_STORE_FILE",
+				usage:   "directory of the embedded store, made if it is not there; :memory: keeps nothing",
+				showing: "/var/lib/forsun for root, else $XDG_DATA_HOME/forsun or ~/.local/share/forsun",
+				set:     into(parseStoreDir, func(o *Options) *string { return &o.StoreDir })},
+			{name: "driver-mem-sync", value: "SYNC", fallback: string(store.Sync),
+				usage: "when a plan that was accepted is on disk: always (before the answer), 1s (a second later), never (when the system likes)",
+				set: into(oneOf(memstore.SyncAlways, memstore.SyncSecond, memstore.SyncNever),
+					func(o *Options) *memstore.Sync { return &o.StoreSync })},
+			{name: "driver-redis-host", value: "DRIVER_REDIS_HOST", fallback: "127.0.0.1", usage: "store redis driver host", set: unused(parseBind)},
+			{name: "driver-redis-port", value: "DRIVER_REDIS_PORT", fallback: "6379", usage: "store redis driver port", set: unused(intBetween(1, 65535))},
+			{name: "driver-redis-db", value: "DRIVER_REDIS_DB", fallback: "0", usage: "store redis driver db", set: unused(intBetween(0, 65535))},
+			{name: "driver-redis-user", value: "DRIVER_REDIS_USER", usage: "store redis driver user", showing: "none", set: unused(anyText)},
+			{name: "driver-redis-password", value: "DRIVER_REDIS_PASSWORD", usage: "store redis driver password; better given in the environment", showing: "none", set: unused(anyText)},
+			{name: "driver-redis-prefix", value: "DRIVER_REDIS_PREFIX", fallback: "forsun", usage: "store redis driver key prefix", set: unused(anyText)},
+			{name: "driver-redis-server-id", value: "DRIVER_REDIS_SERVER_ID", fallback: "0", usage: "store redis driver server id", set: unused(anyText)},
+		}},
+	}
+}
+
+func parseDriver(s string) (string, error) {
+	switch strings.ToLower(s) {
+	case "mem":
+		return "mem", nil
+	case "redis":
+		return "", errors.New("this build has only the embedded store (--driver=mem); the Redis store is not part of it yet")
+	}
+	return "", notAllowed(s, "mem")
+}
+
+func parseStoreDir(s string) (string, error) {
+	if s == memstore.Memory {
+		return s, nil
+	}
+	return parsePath(s)
+}
+
+// parseZone loads a zone by its IANA name.
+func parseZone(s string) (*time.Location, error) {
+	zone, err := scheduler.LoadZone("timezone", s)
+	var field *scheduler.FieldError
+	if errors.As(err, &field) {
+		return nil, notAllowed(s, field.Allowed)
+	}
+	return zone, err
+}
+
+// slotsText shows the slots of the actions this build has.
+func slotsText(o scheduler.EngineOptions, names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		n, ok := o.Slots[name]
+		if !ok {
+			n = o.DefaultSlots
+		}
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s=%d", name, n)
+	}
+	return b.String()
+}

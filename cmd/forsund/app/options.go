@@ -1,0 +1,267 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/memstore"
+)
+
+// Options is what forsund was asked to do: the flags, read and checked. Parse
+// makes them.
+type Options struct {
+	Help    bool // print HelpText and end
+	Version bool // print the version and end
+
+	Bind      string         // address of the Thrift server, a host name or an IP
+	Port      int            // its port, 0 to 65535; 0: any free one
+	HTTP      string         // HOST:PORT of the HTTP server; "": none
+	AllowCIDR []netip.Prefix // peers to let in; nil: loopback and private networks
+	ShellFrom scheduler.ShellFrom
+
+	Demon    bool          // detach from the terminal
+	PIDFile  string        // absolute; "": none
+	LogFile  string        // absolute; "": standard error
+	LogLevel zerolog.Level //
+
+	StoreDir  string // absolute, or memstore.Memory
+	StoreSync memstore.Sync
+
+	Zone         *time.Location
+	MisfireGrace time.Duration
+	Actions      []string       // actions plans may use; nil: all there are
+	Work         []string       // actions this process runs; nil: all of Actions
+	Slots        map[string]int // attempts at a time, by action
+	TargetSlots  int            // attempts at a time, by target
+	Retry        scheduler.RetryPolicy
+	DrainTimeout time.Duration
+
+	driver  string // mem
+	nodemon bool   // outweighs Demon
+}
+
+// UsageError is a command line, or an environment, that cannot be understood.
+type UsageError struct {
+	Option string // "--port", or "FORSUN_PORT" if it came from there
+	Reason string
+}
+
+func (e *UsageError) Error() string {
+	if e.Option == "" {
+		return e.Reason
+	}
+	return e.Option + ": " + e.Reason
+}
+
+// notAllowed says what would have been right.
+func notAllowed(value, allowed string) error {
+	return fmt.Errorf("%q is not allowed; allowed: %s", value, allowed)
+}
+
+// finish sets what follows from several options together, and checks it.
+func (o *Options) finish(env func(string) (string, bool)) error {
+	if o.nodemon {
+		o.Demon = false
+	}
+	if slices.Equal(o.Actions, []string{noop}) {
+		return &UsageError{"--actions", "noop needs another action beside it"}
+	}
+	for _, name := range o.Work {
+		if o.Actions != nil && !slices.Contains(o.Actions, name) {
+			return &UsageError{"--work", notAllowed(name, "what --actions allows: "+strings.Join(o.Actions, ", ")).Error()}
+		}
+	}
+	if o.StoreDir == "" {
+		dir, err := defaultStoreDir(env)
+		if err != nil {
+			return &UsageError{"--driver-mem-store-file", err.Error()}
+		}
+		o.StoreDir = dir
+	}
+	return nil
+}
+
+// defaultStoreDir is where a program of this user keeps its data.
+func defaultStoreDir(env func(string) (string, bool)) (string, error) {
+	if os.Geteuid() == 0 {
+		return "/var/lib/forsun", nil
+	}
+	if dir, ok := env("XDG_DATA_HOME"); ok && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "forsun"), nil
+	}
+	if home, ok := env("HOME"); ok && filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "share", "forsun"), nil
+	}
+	return "", fmt.Errorf("needed, since neither XDG_DATA_HOME nor HOME says where this user's data belongs")
+}
+
+// parseInt reads a whole number from lo to hi.
+func parseInt(s string, lo, hi int) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < lo || n > hi {
+		return 0, notAllowed(s, fmt.Sprintf("a number from %d to %d", lo, hi))
+	}
+	return n, nil
+}
+
+// parseBool reads what argparse users write behind an option that is on or off.
+func parseBool(s string) (bool, error) {
+	switch strings.ToLower(s) {
+	case "true", "1", "yes", "on", "t", "y":
+		return true, nil
+	case "false", "0", "no", "off", "f", "n":
+		return false, nil
+	}
+	return false, notAllowed(s, "true or false")
+}
+
+// parseDuration reads "1m30s", or a number of seconds.
+func parseDuration(s string, lo, hi time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		d, err = time.ParseDuration(s + "s")
+	}
+	if err != nil || d < lo || d > hi {
+		return 0, notAllowed(s, fmt.Sprintf("a time such as 90s or 1m30s, from %s to %s", shortDuration(lo), shortDuration(hi)))
+	}
+	return d, nil
+}
+
+// shortDuration writes d without the units that are zero: 1m, not 1m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// parseBind reads a host to listen on. An empty one would mean every address
+// there is, which must be asked for in so many words.
+func parseBind(s string) (string, error) {
+	if s == "" || strings.ContainsAny(s, " /") {
+		return "", notAllowed(s, "a host name or an IP address, such as 127.0.0.1, or 0.0.0.0 for every one")
+	}
+	return strings.Trim(s, "[]"), nil
+}
+
+// parseHostPort reads the address of the HTTP server.
+func parseHostPort(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = parseInt(port, 0, 65535)
+	}
+	if err == nil {
+		_, err = parseBind(host)
+	}
+	if err != nil {
+		return "", notAllowed(s, "HOST:PORT, such as 127.0.0.1:9001")
+	}
+	return s, nil
+}
+
+// parseCIDRs reads networks and single addresses.
+func parseCIDRs(s string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, item := range splitList(s) {
+		prefix, err := netip.ParsePrefix(item)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(item)
+			if addrErr != nil || addr.Zone() != "" {
+				return nil, notAllowed(item, "networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between")
+			}
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	return prefixes, nil
+}
+
+// parseNames reads names out of those that are known.
+func parseNames(s string, known []string) ([]string, error) {
+	var names []string
+	for _, name := range splitList(s) {
+		if !slices.Contains(known, name) {
+			return nil, notAllowed(name, strings.Join(known, ", "))
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// parseSlots reads "http=200,shell=8".
+func parseSlots(s string, known []string) (map[string]int, error) {
+	slots := make(map[string]int)
+	for _, item := range splitList(s) {
+		name, count, ok := strings.Cut(item, "=")
+		if !ok || !slices.Contains(known, name) {
+			return nil, notAllowed(item, "NAME=N, with commas between; NAME is one of "+strings.Join(known, ", "))
+		}
+		n, err := parseInt(count, 1, 1_000_000)
+		if err != nil {
+			return nil, err
+		}
+		slots[name] = n
+	}
+	return slots, nil
+}
+
+// splitList splits at commas, without blanks and empty items.
+func splitList(s string) []string {
+	var items []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// parsePath makes a path absolute, because a daemon leaves the directory it was
+// started in.
+func parsePath(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	return filepath.Abs(s)
+}
+
+// parseLevel reads a log level by the names that Python and zerolog have for it.
+func parseLevel(s string) (zerolog.Level, error) {
+	switch strings.ToLower(s) {
+	case "trace":
+		return zerolog.TraceLevel, nil
+	case "debug":
+		return zerolog.DebugLevel, nil
+	case "info":
+		return zerolog.InfoLevel, nil
+	case "warning", "warn":
+		return zerolog.WarnLevel, nil
+	case "error":
+		return zerolog.ErrorLevel, nil
+	case "critical", "fatal":
+		return zerolog.FatalLevel, nil
+	}
+	return 0, notAllowed(s, "DEBUG, INFO, WARNING, ERROR, CRITICAL")
+}
+
+// oneLine writes an error, which may be several joined, on one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

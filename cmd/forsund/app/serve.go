@@ -1,0 +1,176 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+
+	"github.com/snower/forsun/actions"
+	"github.com/snower/forsun/rpc"
+	"github.com/snower/forsun/scheduler"
+)
+
+// serve starts what works on the open store: actions, engine, servers.
+func (a *app) serve(listener, httpListener net.Listener) error {
+	replica := replicaID()
+	registry, err := a.newRegistry()
+	if err != nil {
+		return err
+	}
+	a.steps.push("actions", func(context.Context) error { return registry.Close() })
+
+	counters := new(scheduler.Counters)
+	engine, err := scheduler.NewEngine(a.store, registry, scheduler.SystemClock{}, counters, a.log, a.engineOptions(replica, listener))
+	if err != nil {
+		return err
+	}
+	serviceOpts := scheduler.DefaultServiceOptions()
+	serviceOpts.Zone = a.o.Zone
+	serviceOpts.ShellFrom = a.o.ShellFrom
+	service := scheduler.NewService(a.store, registry, scheduler.SystemClock{}, counters, serviceOpts)
+
+	plans, err := a.countPlans(service)
+	if err != nil {
+		return err
+	}
+	if err := a.writePID(); err != nil {
+		return err
+	}
+
+	// From here on nothing fails any more, and things begin to happen.
+	running, stop := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		err := engine.Run(running)
+		if running.Err() == nil {
+			a.ended <- fmt.Errorf("the engine ended: %w", err)
+		}
+	}()
+	a.steps.push("engine", func(ctx context.Context) error {
+		stop()
+		select {
+		case <-stopped:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+
+	rpcOpts := rpc.DefaultOptions()
+	rpcOpts.Logger = a.log
+	rpcOpts.AllowCIDR = a.o.AllowCIDR
+	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: "mem", Stores: []string{"mem"}})
+	a.serveOn(listener, "thrift server", rpc.NewServer(service, rpcOpts))
+	if httpListener != nil {
+		a.serveOn(httpListener, "http server", rpc.NewHTTPServer(service, rpcOpts))
+	}
+	a.announce(replica, plans, listener, httpListener)
+	return nil
+}
+
+// newRegistry returns the actions that plans may use here.
+func (a *app) newRegistry() (*actions.Registry, error) {
+	opts := actions.DefaultOptions(a.p.Version)
+	for _, name := range a.o.Actions {
+		if name == noop {
+			opts.Noop = true
+		} else {
+			opts.Names = append(opts.Names, name)
+		}
+	}
+	return actions.New(opts)
+}
+
+// server is what the Thrift and the HTTP server have in common.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+func (a *app) serveOn(l net.Listener, name string, s server) {
+	go func() {
+		if err := s.Serve(l); err != nil {
+			a.ended <- fmt.Errorf("%s: %w", name, err)
+		}
+	}()
+	a.steps.push(name, s.Shutdown)
+}
+
+func (a *app) engineOptions(replica string, listener net.Listener) scheduler.EngineOptions {
+	opts := scheduler.DefaultEngineOptions()
+	opts.Replica = replica
+	opts.Address = listener.Addr().String()
+	opts.Version = a.p.Version
+	opts.Actions = a.o.Actions
+	opts.Work = a.o.Work
+	opts.Zone = a.o.Zone
+	opts.MisfireGrace = a.o.MisfireGrace
+	for name, n := range a.o.Slots {
+		opts.Slots[name] = n
+	}
+	opts.TargetSlots = a.o.TargetSlots
+	opts.Retry.Retries = a.o.Retry.Retries
+	opts.Retry.Delay = a.o.Retry.Delay
+	opts.Retry.Max = max(opts.Retry.Max, a.o.Retry.Delay) // a longer first delay was asked for
+	opts.DrainTimeout = a.o.DrainTimeout
+	return opts
+}
+
+func (a *app) countPlans(service *scheduler.Service) (plans int64, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	states, err := service.Shards(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the store: %w", err)
+	}
+	for _, s := range states {
+		plans += s.Plans
+	}
+	return plans, nil
+}
+
+// writePID writes the pid file, if one is wanted.
+func (a *app) writePID() error {
+	if a.o.PIDFile == "" {
+		return nil
+	}
+	if err := os.WriteFile(a.o.PIDFile, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
+		return fmt.Errorf("--pid-file: %w", err)
+	}
+	a.steps.push("pid file", func(context.Context) error { return os.Remove(a.o.PIDFile) })
+	return nil
+}
+
+// announce logs what has started, and what whoever started it should know.
+func (a *app) announce(replica string, plans int64, listener, httpListener net.Listener) {
+	line := a.log.Info().Str("version", a.p.Version).Str("replica", replica).Str("thrift", listener.Addr().String())
+	if httpListener != nil {
+		line = line.Str("http", httpListener.Addr().String())
+	}
+	line.Str("store", a.o.StoreDir).Str("sync", string(a.o.StoreSync)).Int64("plans", plans).
+		Str("zone", a.o.Zone.String()).Str("go", runtime.Version()).Int("pid", os.Getpid()).Msg("forsund is ready")
+
+	for _, l := range []net.Listener{listener, httpListener} {
+		if l == nil || isLoopback(l) {
+			continue
+		}
+		from := "private networks (--allow-cidr changes that)"
+		if a.o.AllowCIDR != nil {
+			from = fmt.Sprint(a.o.AllowCIDR)
+		}
+		a.log.Warn().Str("address", l.Addr().String()).Str("let_in", "loopback and "+from).Str("shell_plans_from", string(a.o.ShellFrom)).
+			Msg("listening beyond this machine: whoever is let in may create, read and remove plans")
+	}
+	if !a.o.Demon && isTerminal(a.p.Stderr) {
+		fmt.Fprint(a.p.Stderr, a.hint(listener))
+	}
+}
+
+// isLoopback says whether only this machine reaches l.
+func isLoopback(l net.Listener) bool {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
