@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -120,12 +119,11 @@ func (a *Beanstalk) Execute(ctx context.Context, f *scheduler.Firing) (scheduler
 	// Whatever the error: it may have been the answer to "use", with the one to
 	// "put" still to come.
 	l.Discard()
+	if ended, ok := l.Conn.conn.ended.Load().(error); ok {
+		err = fmt.Errorf("%w; %w", err, ended) // the library takes half a line for an answer
+	}
 	err = cause(ctx, err)
-	switch {
-	case l.Conn.conn.ended.Load() && !transportError(err):
-		// The library takes the first half of a line for an answer.
-		err = fmt.Errorf("%w: %w", err, io.ErrUnexpectedEOF)
-	case errors.Is(err, beanstalk.ErrJobTooBig):
+	if errors.Is(err, beanstalk.ErrJobTooBig) {
 		err = fmt.Errorf("put: %w: the body has %d bytes; beanstalkd takes 65535 unless its option -z says otherwise", beanstalk.ErrJobTooBig, len(body))
 	}
 	return nil, fail(err)

@@ -164,7 +164,7 @@ func TestBeanstalkWire(t *testing.T) {
 		{"HTTP/1.1 400 Bad Request\r\n\r\n", false, false, "unknown response"},
 		{strings.Repeat("x", 100000) + "\r\n", false, false, "…"},
 		{"USING etask\r\nINSER" + silence, false, true, "deadline"},
-		{"USING etask\r\nINSER", false, true, "unexpected EOF"},
+		{"USING etask\r\nINSER", false, true, "EOF"},
 		{"", false, true, "EOF"},
 	} {
 		params, got := scripted(t, len(request), row.answer)

@@ -106,12 +106,16 @@ func (m *mysqlTest) params() map[string]string {
 func TestMySQL(t *testing.T) {
 	t.Parallel()
 	m := &mysqlTest{server: actionstest.StartMariaDB(t, "--innodb-lock-wait-timeout=1", "--local-infile=1")}
-	db, err := sql.Open("mysql", "root@tcp("+m.server.Addr+")/mysql?timeout=5s&readTimeout=30s")
+	cfg := mysql.NewConfig()
+	cfg.User, cfg.Net, cfg.Addr, cfg.DBName = "root", "tcp", m.server.Addr, "mysql"
+	cfg.Timeout, cfg.ReadTimeout = 5*time.Second, 30*time.Second
+	cfg.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { db.Close() })
-	m.db = db
+	m.db = sql.OpenDB(connector)
+	t.Cleanup(func() { m.db.Close() })
 	m.do(t, "CREATE DATABASE test", "CREATE TABLE test.t (id VARCHAR(64) PRIMARY KEY, v TEXT) ENGINE=InnoDB CHARSET=utf8mb4")
 	// In turn: some change what holds for the whole server.
 	for _, test := range []struct {

@@ -102,7 +102,7 @@ var errTooLong = fmt.Errorf("answer longer than %d MiB", maxAnswer>>20)
 type firingConn struct {
 	net.Conn
 	left  atomic.Int64 // bytes that may still be read for this firing
-	ended atomic.Bool  // a read failed: what was read before may be part of an answer
+	ended atomic.Value // error of the first read that failed: what was read before may be half an answer
 	used  time.Time    // when the last firing was done with it; only for its one user
 }
 
@@ -141,7 +141,7 @@ func (c *firingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(int64(len(p)), left)])
 	c.left.Add(-int64(n))
 	if err != nil {
-		c.ended.Store(true)
+		c.ended.CompareAndSwap(nil, fmt.Errorf("read: %w", err)) // always of one type, as atomic.Value wants
 	}
 	return n, err
 }
