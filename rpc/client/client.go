@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -49,15 +50,20 @@ func IsNotFound(err error) bool {
 // ConnError is a failure to reach the server or to get its answer.
 type ConnError struct {
 	Address string
-	Unsure  bool // the request was sent, so it may have taken effect
+	Sent    bool // the request was sent, or some of it
+	Unsure  bool // and may have taken effect
 	Err     error
 }
 
 func (e *ConnError) Error() string {
-	if e.Unsure {
+	switch {
+	case e.Unsure:
 		return fmt.Sprintf("no answer from the server at %s, so it is unknown whether the request took effect: %v", e.Address, e.Err)
+	case e.Sent:
+		return fmt.Sprintf("no answer from the server at %s: %v", e.Address, e.Err)
+	default:
+		return fmt.Sprintf("cannot reach a server at %s: %v", e.Address, e.Err)
 	}
-	return fmt.Sprintf("cannot reach a server at %s: %v", e.Address, e.Err)
 }
 func (e *ConnError) Unwrap() error { return e.Err }
 
@@ -157,7 +163,7 @@ func (c *Client) do(ctx context.Context, k kind, call func(context.Context, *for
 		err = c.attempt(ctx, call)
 	}
 	if errors.As(err, &broken) {
-		broken.Unsure = k == changes
+		broken.Unsure = broken.Sent && k == changes
 	}
 	return err
 }
@@ -192,8 +198,10 @@ func (c *Client) attempt(ctx context.Context, call func(context.Context, *forsun
 	c.hangUp()
 	if ctx.Err() != nil {
 		err = ctx.Err()
+	} else if errors.Is(err, os.ErrDeadlineExceeded) { // the connection's deadline, which is the context's, came first
+		err = context.DeadlineExceeded
 	}
-	return &ConnError{Address: c.opts.Address, Err: err}
+	return &ConnError{Address: c.opts.Address, Sent: true, Err: err}
 }
 
 // connect makes sure there is a connection whose other end has not closed it.
