@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -26,6 +27,7 @@ type options struct {
 	clients int
 	bulk    int
 	params  int
+	profile string
 	json    bool
 	stdout  io.Writer
 	stderr  io.Writer
@@ -44,6 +46,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			&cli.StringFlag{Name: "driver-mem-store-file", Usage: "directory for the store, a fresh one by default; :memory: for none", Destination: &o.dir},
 			&cli.StringFlag{Name: "driver-mem-sync", Value: "always", Usage: "always, 1s or never", Destination: &o.sync},
 			&cli.IntFlag{Name: "params", Value: 100, Usage: "bytes of parameters of a plan", Destination: &o.params},
+			&cli.StringFlag{Name: "cpu-profile", Usage: "file to write a profile of the whole run to, for go tool pprof", Destination: &o.profile},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},
 		), Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -122,6 +125,17 @@ func (o *options) measure(ctx context.Context, run func(context.Context, *option
 			return fmt.Errorf("driver-mem-store-file: %s exists; give a directory that does not", o.dir)
 		}
 		defer os.RemoveAll(o.dir)
+	}
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	cpu, start := cpuTime(), time.Now()
 	res, err := run(ctx, o)
