@@ -70,13 +70,15 @@ type Report struct{ pipe *os.File }
 
 // Demonized returns the report to make if this process was started by Detach,
 // else nil. It takes the sign of that out of the environment, so that no child
-// takes itself for the daemon.
+// takes itself for the daemon, and leaves the directory it was started in, so
+// that this can be unmounted: paths must be absolute by now.
 func Demonized() *Report {
 	if os.Getenv(demonEnv) != strconv.Itoa(demonFD) {
 		return nil
 	}
 	os.Unsetenv(demonEnv)
 	syscall.CloseOnExec(demonFD)
+	os.Chdir("/") // which is always there
 	return &Report{os.NewFile(demonFD, "report")}
 }
 
