@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -40,6 +41,7 @@ type shardLoop struct {
 	nextRetry time.Time          // when Promote has something to do
 	debtPaid  time.Time          // until when the catch-up rate has been spent
 	debtTurn  int                // which action's debts come first next time
+	reads     sync.WaitGroup     // pages being read beside claims
 }
 
 func newShardLoop(e *Engine, s *shard, lease *atomic.Pointer[Lease]) *shardLoop {
@@ -51,6 +53,7 @@ func newShardLoop(e *Engine, s *shard, lease *atomic.Pointer[Lease]) *shardLoop 
 func (l *shardLoop) run(ctx context.Context) error {
 	ticks, unsubscribe := l.e.ticks.subscribe()
 	defer unsubscribe()
+	defer l.reads.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	quiet := false
@@ -135,25 +138,37 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 	if err := l.claimAhead(ctx, p); err != nil {
 		return err
 	}
-	open := slices.Clone(l.e.opts.Actions)
-	for len(open) > 0 {
+	open := make(map[string]*sweep)
+	for second := int64(math.MinInt64); ; {
 		if err := l.promote(ctx); err != nil {
 			return err
 		}
-		var still []string
-		for _, action := range open {
-			now := l.e.clock.Now().Unix()
-			more, err := l.page(ctx, p, action, now-l.grace(), now, now)
+		// A new second is for all actions, however long the mass of one still takes.
+		if now := l.e.clock.Now().Unix(); now != second {
+			second = now
+			for _, action := range l.e.opts.Actions {
+				if open[action] == nil {
+					open[action] = &sweep{action: action, from: now - l.grace(), to: now}
+				}
+			}
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		for _, action := range l.e.opts.Actions {
+			sw := open[action]
+			if sw == nil {
+				continue
+			}
+			more, err := l.page(ctx, p, sw)
 			if err != nil {
 				return err
 			}
-			if more {
-				still = append(still, action)
+			if !more {
+				delete(open, action)
 			}
 		}
-		open = still
 	}
-	return nil
 }
 
 // debts claims what is older than the grace, with the rate that is left, and
@@ -171,7 +186,7 @@ func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 		}
 		action := l.e.opts.Actions[l.debtTurn%len(l.e.opts.Actions)]
 		l.debtTurn++
-		more, err := l.page(ctx, p, action, math.MinInt64, now.Unix()-l.grace()-1, now.Unix())
+		more, err := l.page(ctx, p, &sweep{action: action, from: math.MinInt64, to: now.Unix() - l.grace() - 1})
 		if err != nil {
 			return err
 		}
@@ -188,44 +203,104 @@ func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 
 func (l *shardLoop) grace() int64 { return int64(l.e.opts.MisfireGrace / time.Second) }
 
-// page reads one page of due plans and claims it. It answers whether there may
-// be more to claim now: not if there was nothing, no progress, no room, or the
-// store's clock is not there yet.
-func (l *shardLoop) page(ctx context.Context, p *pass, action string, from, to, now int64) (more bool, err error) {
+// sweep is one going-through of an action's due plans, page by page. While a page
+// is claimed (mostly waiting for the store to have it on disk, or for the
+// network) the next one is read.
+type sweep struct {
+	action   string
+	from, to int64
+	after    string       // where the next page begins
+	ahead    chan dueRead // the next page, being read; nil: not yet
+	progress bool         // something was claimed or cleared
+	again    bool         // something may be due again in the range, or was changed
+}
+
+type dueRead struct {
+	page DuePage
+	err  error
+}
+
+// read returns the next page of sw and begins to read the one after it.
+func (l *shardLoop) read(ctx context.Context, sw *sweep) (DuePage, error) {
+	got := dueRead{}
+	if sw.ahead != nil {
+		got = <-sw.ahead
+		sw.ahead = nil
+	} else {
+		got.page, got.err = l.due(ctx, sw, sw.after)
+	}
+	if sw.after = got.page.Next; sw.after != "" && got.err == nil {
+		sw.ahead = make(chan dueRead, 1)
+		ahead, after := sw.ahead, sw.after
+		l.reads.Go(func() {
+			page, err := l.due(ctx, sw, after)
+			ahead <- dueRead{page, err}
+		})
+	}
+	return got.page, got.err
+}
+
+func (l *shardLoop) due(ctx context.Context, sw *sweep, after string) (DuePage, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
+	defer cancel()
+	page, err := l.e.store.Due(ctx, DueQuery{
+		Shard: l.s.id, Action: sw.action, From: sw.from, To: sw.to, After: after, Limit: l.e.opts.ClaimBatch,
+	})
+	if err != nil {
+		return page, fmt.Errorf("read due, shard %d, action %s: %w", l.s.id, sw.action, err)
+	}
+	return page, nil
+}
+
+// page claims the next page of a sweep. It answers whether there may be more to
+// claim now: not after the last page if nothing is due again, nor if there was no
+// room, or the store's clock is not there yet.
+func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
-	defer cancel()
-	page, err := l.e.store.Due(bounded, DueQuery{Shard: l.s.id, Action: action, From: from, To: to, Limit: l.e.opts.ClaimBatch})
-	if err != nil {
-		return false, fmt.Errorf("read due, shard %d, action %s: %w", l.s.id, action, err)
-	}
-	l.e.counters.Cleared.Add(int64(page.Cleared))
-	if len(page.Plans) == 0 {
-		return page.Next != "" && page.Cleared > 0, nil
-	}
-	claims := make([]Claim, len(page.Plans))
-	recurs := false // a claimed plan may be due again within the range
-	for i, plan := range page.Plans {
-		claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
-		recurs = recurs || claims[i].Next != 0 && claims[i].Next <= to
-	}
-	progress, err := l.claim(ctx, p, action, claims)
+	page, err := l.read(ctx, sw)
 	if err != nil {
 		return false, err
 	}
-	return progress && (page.Next != "" || recurs), nil
+	l.e.counters.Cleared.Add(int64(page.Cleared))
+	now := l.e.clock.Now().Unix()
+	claims := make([]Claim, len(page.Plans))
+	for i, plan := range page.Plans {
+		claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
+		sw.again = sw.again || claims[i].Next != 0 && claims[i].Next <= sw.to
+	}
+	got, err := l.claim(ctx, p, sw.action, claims)
+	if err != nil || got.stop {
+		return false, err
+	}
+	sw.progress = sw.progress || got.progress || page.Cleared > 0
+	sw.again = sw.again || got.changed
+	if sw.after != "" {
+		return true, nil
+	}
+	// Another sweep, if it can find something that this one did not.
+	more = sw.again && sw.progress
+	sw.again, sw.progress = false, false
+	return more, nil
 }
 
-// claim takes claims of one action in batches. It answers whether the next
-// read will find something else: false if nothing was claimed or cleared, or if
-// the backlog is full or the store's clock behind.
-func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []Claim) (progress bool, err error) {
+// claimed is what came of claims.
+type claimed struct {
+	progress bool // something was claimed or cleared
+	changed  bool // something was not as it had been read
+	stop     bool // the backlog is full, or the store's clock is behind
+}
+
+// claim takes claims of one action in batches.
+func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []Claim) (got claimed, err error) {
 	for batch := range slices.Chunk(claims, l.e.opts.ClaimBatch) {
+		if err := ctx.Err(); err != nil {
+			return got, err
+		}
 		lease := *l.lease.Load()
 		if !time.Now().Add(trustMargin).Before(lease.Until) {
-			return false, errTrustEnded
+			return got, errTrustEnded
 		}
 		// A claim that was sent is waited for even when ctx ends: its answer
 		// is what the workers are woken by.
@@ -235,41 +310,45 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 			Backlog: l.e.opts.Backlog, Claims: batch,
 		})
 		cancel()
+		l.account(p, batch, reply.Answers, &got)
 		if err != nil {
-			return false, fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, action, err)
+			return got, fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, action, err)
 		}
 		l.came()
-		stop := false
-		claimed := int64(0)
-		for i, a := range reply.Answers {
-			switch a.Result {
-			case ClaimedOK:
-				claimed++
-				l.e.counters.Collapsed.Add(int64(batch[i].Missed))
-			case ClaimGone, ClaimBad:
-				l.e.counters.Cleared.Add(1)
-				progress = true
-			case ClaimNotYet:
-				p.sooner(a.Wait)
-				stop = true
-			case ClaimFull:
-				p.sooner(fullPause)
-				stop = true
-			}
-		}
-		if claimed > 0 {
-			progress = true
-			l.e.counters.Claimed.Add(claimed)
-			l.e.workers.wake(l.s.id)
-		}
-		if stop {
-			return false, nil
-		}
-		if err := ctx.Err(); err != nil {
-			return false, err
+		if got.stop {
+			break
 		}
 	}
-	return progress, nil
+	return got, nil
+}
+
+// account counts answers and wakes the workers. Answers that come beside an error
+// stand.
+func (l *shardLoop) account(p *pass, batch []Claim, answers []ClaimAnswer, got *claimed) {
+	n := int64(0)
+	for i, a := range answers {
+		switch a.Result {
+		case ClaimedOK:
+			n++
+			l.e.counters.Collapsed.Add(int64(batch[i].Missed))
+		case ClaimGone, ClaimBad:
+			l.e.counters.Cleared.Add(1)
+			got.progress = true
+		case ClaimChanged:
+			got.changed = true
+		case ClaimNotYet:
+			p.sooner(a.Wait)
+			got.stop = true
+		case ClaimFull:
+			p.sooner(fullPause)
+			got.stop = true
+		}
+	}
+	if n > 0 {
+		got.progress = true
+		l.e.counters.Claimed.Add(n)
+		l.e.workers.wake(l.s.id)
+	}
 }
 
 // readAhead reads the plans due in a second that has not begun and computes
@@ -322,11 +401,11 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 				continue
 			}
 			n := min(len(claims), l.e.opts.ClaimBatch)
-			progress, err := l.claim(ctx, p, action, claims[:n])
+			got, err := l.claim(ctx, p, action, claims[:n])
 			if err != nil {
 				return err
 			}
-			if claims = claims[n:]; len(claims) == 0 || !progress {
+			if claims = claims[n:]; len(claims) == 0 || got.stop {
 				delete(ahead, action) // what is left is read again with the rest
 				continue
 			}
