@@ -368,7 +368,7 @@ func TestPoolUnderStress(t *testing.T) {
 			for w := range 16 {
 				rng := rand.New(rand.NewPCG(1, uint64(w)))
 				wg.Go(func() {
-					for range 1500 {
+					for range 500 {
 						ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(2000))*time.Microsecond)
 						l, err := p.Get(ctx, fmt.Sprint(rng.IntN(2)), limit)
 						cancel()
