@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/line"
+)
+
+func runExport(ctx context.Context, s *session, args []string) error {
+	prefix, err := prefixOf("export", args)
+	if err != nil {
+		return err
+	}
+	server, err := s.client.Time(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	for p, err := range s.client.Plans(ctx, prefix) {
+		if err != nil {
+			return err
+		}
+		left := line.Plan{
+			Key: p.Key, Action: p.Action, Params: p.Params,
+			Schedule: remaining(p, server.Add(time.Since(began)).Unix()),
+		}
+		if text := left.String(); s.opts.Output != outputJSON && readsBack(text, left) {
+			_, err = fmt.Fprintln(s.out, text)
+		} else {
+			err = writeJSON(s.out, newJSONRequest(left))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remaining is what is left of a plan's schedule in the second now. A calendar,
+// or an interval without end, is as it was. Of a counted one the firings still to
+// come are left, and of the last of them the time until it is due: an import
+// starts intervals anew, so that a one-shot keeps its time, as near as the import
+// follows the export, while a repeated one is shifted.
+func remaining(p *scheduler.Plan, now int64) scheduler.Schedule {
+	left := p.Schedule
+	if left.Kind != scheduler.Timeout || left.Count == 0 {
+		return left
+	}
+	if left.Count -= p.Fired; left.Count > 1 {
+		return left
+	}
+	return scheduler.Schedule{
+		Kind: scheduler.Timeout, Count: 1, Second: int(max(0, p.Due-now)),
+		Minute: scheduler.Any, Hour: scheduler.Any, Day: scheduler.Any, Month: scheduler.Any, Week: scheduler.Any,
+	}.Carry(math.MaxInt16)
+}
+
+// readsBack says whether import reads a line as the plan p, and whether a
+// terminal or a file shows it as one line.
+func readsBack(text string, p line.Plan) bool {
+	for _, r := range text {
+		if r == utf8.RuneError || unicode.IsControl(r) && r != '\t' {
+			return false
+		}
+	}
+	if text[0] == '#' || text[0] == '{' {
+		return false
+	}
+	commands := line.Words(text)
+	if len(commands) != 1 {
+		return false
+	}
+	got, err := line.ParsePlan(commands[0])
+	return err == nil && got.Key == p.Key && got.Action == p.Action && maps.Equal(got.Params, p.Params) &&
+		sameSchedule(got.Schedule, p.Schedule)
+}
+
+// sameSchedule says whether two schedules mean the same.
+func sameSchedule(a, b scheduler.Schedule) bool {
+	if a.Kind == scheduler.Timeout && b.Kind == scheduler.Timeout {
+		return a.Interval() == b.Interval() && a.Count == b.Count
+	}
+	a.Count, b.Count = 0, 0 // calendars have none
+	return a == b
+}
+
+func newJSONRequest(p line.Plan) jsonRequest {
+	s := p.Schedule
+	j := jsonRequest{
+		Key: p.Key, IsTimeOut: s.Kind == scheduler.Timeout, Second: s.Second, Minute: s.Minute, Hour: s.Hour,
+		Day: s.Day, Month: s.Month, Week: s.Week, Action: p.Action, Params: p.Params,
+	}
+	if j.IsTimeOut {
+		j.Count = s.Count
+	}
+	if j.Params == nil {
+		j.Params = map[string]string{}
+	}
+	return j
+}

@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/snower/forsun/rpc/wire"
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/line"
+)
+
+// importBatch is how many plans one request stores.
+const importBatch = 1000
+
+// errReported is a failure of which all is told already.
+var errReported = errors.New("some lines were not stored")
+
+func runImport(ctx context.Context, s *session, args []string) error {
+	name, err := only(args, "import", "FILE")
+	if err != nil {
+		return err
+	}
+	im := &importer{s: s, name: name, bar: progressbar.DefaultSilent(-1)}
+	r := s.in
+	if name == "-" {
+		if s.onTerminal && len(s.opts.Words) == 0 {
+			return wrongArgs("import", "- is standard input, from which the prompt reads; allowed here: a file")
+		}
+		im.name = "<stdin>"
+	} else {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		r = bufio.NewReaderSize(f, 64<<10)
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && isTerminal(s.err) {
+			im.bar = progressBar(s.err, info.Size())
+		}
+	}
+	err = im.read(ctx, r)
+	im.bar.Clear()
+	if s.opts.Output == outputJSON {
+		writeJSON(s.out, map[string]int{"stored": im.stored, "failed": im.failed})
+	} else {
+		fmt.Fprintf(s.out, "%d stored, %d failed\n", im.stored, im.failed)
+	}
+	if err == nil && im.reported > 0 {
+		return errReported
+	}
+	return err
+}
+
+// progressBar shows how much of a file is done, on a terminal.
+func progressBar(w io.Writer, size int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetDescription("import"),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetSpinnerChangeInterval(0), // which would take a goroutine
+		progressbar.OptionClearOnFinish())
+}
+
+// importer stores the plans of a file.
+type importer struct {
+	s     *session
+	name  string // of the file, for messages
+	bar   *progressbar.ProgressBar
+	batch []numbered
+
+	stored, failed, reported int
+}
+
+// numbered is the plan of a line.
+type numbered struct {
+	line    int
+	request scheduler.Request
+}
+
+// read stores the plans of all lines. What is wrong with a line is reported; an
+// error is what ended the import.
+func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
+	for n := 1; ; n++ {
+		text, err := readLine(r)
+		if errors.Is(err, io.EOF) {
+			return im.flush(ctx)
+		}
+		im.bar.Add(len(text) + 1)
+		switch {
+		case errors.Is(err, errLineTooLong):
+			im.failed++
+			im.complain(n, wire.TooLarge, "the line is "+err.Error())
+			continue
+		case err != nil:
+			return errors.Join(im.flush(ctx), err)
+		}
+		request, ok, err := parseImportLine(text)
+		switch {
+		case err != nil:
+			im.failed++
+			im.refuse(n, err)
+		case ok:
+			im.batch = append(im.batch, numbered{n, request})
+		}
+		if len(im.batch) == importBatch {
+			if err := im.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// parseImportLine reads the plan of a line. ok is false for one without.
+func parseImportLine(text string) (r scheduler.Request, ok bool, err error) {
+	trimmed := strings.TrimSpace(text)
+	switch {
+	case trimmed == "" || trimmed[0] == '#':
+		return r, false, nil
+	case trimmed[0] == '{':
+		r, err = parseJSONRequest([]byte(trimmed))
+		return r, true, err
+	}
+	commands := line.Words(text)
+	switch len(commands) {
+	case 0:
+		return r, false, nil
+	case 1:
+	default:
+		return r, false, &scheduler.FieldError{
+			Kind: scheduler.ErrParams, Field: "line", Value: "a ; outside of quotes",
+			Allowed: "one plan, its params in quotes: 'host=127.0.0.1;command=PING'",
+		}
+	}
+	p, err := line.ParsePlan(commands[0])
+	return request(p), true, err
+}
+
+// jsonRequest is a plan as import takes it and export writes it where a line of
+// words cannot hold it: the names of the HTTP interface.
+type jsonRequest struct {
+	Key       string            `json:"key"`
+	IsTimeOut bool              `json:"is_time_out"`
+	Second    int               `json:"second"`
+	Minute    int               `json:"minute"`
+	Hour      int               `json:"hour"`
+	Day       int               `json:"day"`
+	Month     int               `json:"month"`
+	Week      int               `json:"week"`
+	Count     int               `json:"count"`
+	Action    string            `json:"action"`
+	Params    map[string]string `json:"params"`
+}
+
+// parseJSONRequest reads a plan; names it does not know, such as those of a plan
+// that ls shows, mean nothing.
+func parseJSONRequest(text []byte) (scheduler.Request, error) {
+	j := jsonRequest{
+		Second: scheduler.Any, Minute: scheduler.Any, Hour: scheduler.Any,
+		Day: scheduler.Any, Month: scheduler.Any, Week: scheduler.Any, Count: 1,
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	err := dec.Decode(&j)
+	if err == nil && dec.More() {
+		err = errors.New("text after the object")
+	}
+	if err != nil {
+		return scheduler.Request{}, &scheduler.FieldError{
+			Kind: scheduler.ErrField, Field: "line", Value: err.Error(), Allowed: "a JSON object as export -o json writes it, or a line as set takes it",
+		}
+	}
+	r := scheduler.Request{Key: j.Key, Action: j.Action, Params: j.Params, Schedule: scheduler.Schedule{
+		Kind: scheduler.Calendar, Second: j.Second, Minute: j.Minute, Hour: j.Hour, Day: j.Day, Month: j.Month, Week: j.Week,
+	}}
+	if j.IsTimeOut {
+		r.Schedule.Kind, r.Schedule.Count = scheduler.Timeout, j.Count
+	}
+	return r, nil
+}
+
+// flush stores what is gathered. Only here an interrupt is waited for: reading
+// ends with the process.
+func (im *importer) flush(ctx context.Context) error {
+	ctx, stop := im.s.process.Interrupt(ctx)
+	defer stop()
+	err := im.store(ctx, im.batch)
+	im.batch = im.batch[:0]
+	return err
+}
+
+// store stores plans. The server refuses a request for one bad plan in it: then
+// the halves are tried, down to the bad ones, so that all others are stored.
+func (im *importer) store(ctx context.Context, batch []numbered) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	requests := make([]scheduler.Request, len(batch))
+	for i, b := range batch {
+		requests[i] = b.request
+	}
+	results, err := im.s.client.CreateMany(ctx, requests)
+	for i, r := range results {
+		if storedOf(r) {
+			im.stored++
+		} else {
+			im.failed++
+		}
+		if r.Err != nil {
+			im.refuse(batch[i].line, r.Err)
+		}
+	}
+	rest := batch[len(results):]
+	switch {
+	case err == nil:
+		return nil
+	case !planError(err):
+		return fmt.Errorf("%s: stopped at line %d: %w", im.name, rest[0].line, err)
+	case len(rest) == 1:
+		im.failed++
+		im.refuse(rest[0].line, err)
+		return nil
+	}
+	half := len(rest) / 2
+	if err := im.store(ctx, rest[:half]); err != nil {
+		return err
+	}
+	return im.store(ctx, rest[half:])
+}
+
+// refuse reports why a line is not stored, or not surely.
+func (im *importer) refuse(n int, err error) {
+	code, message := im.s.describe(err)
+	im.complain(n, code, message)
+}
+
+func (im *importer) complain(n int, code wire.Code, message string) {
+	im.reported++
+	im.bar.Clear()
+	if im.s.opts.Output == outputJSON {
+		writeJSON(im.s.err, jsonError{Code: code, Message: message, Line: n})
+		return
+	}
+	fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, n, withCode(code, message))
+}
