@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -39,6 +40,16 @@ func harness(t *testing.T, set func(*Options)) storetest.Harness {
 	set(&o)
 	s := open(t, o)
 	h := storetest.Harness{Store: s, Now: clock.Now, Advance: func(d time.Duration) { clock.Advance(d) }}
+	broken := false // by Corrupt or Orphan
+	t.Cleanup(func() {
+		if broken || t.Failed() {
+			return
+		}
+		if _, err := s.Now(context.Background()); errors.Is(err, scheduler.ErrClosed) {
+			s = open(t, o)
+		}
+		wantWhole(t, s)
+	})
 	h.Reopen = func() scheduler.Store {
 		if fs, ok := o.FS.(*vfs.MemFS); ok {
 			settle(t, s)
@@ -51,12 +62,14 @@ func harness(t *testing.T, set func(*Options)) storetest.Harness {
 		return s
 	}
 	h.Corrupt = func(p *scheduler.Plan) {
+		broken = true
 		k := scheduleKeyOf(t, s, p)
 		if err := s.db.Set(k, []byte("garbage"), pebble.Sync); err != nil {
 			t.Fatal(err)
 		}
 	}
 	h.Orphan = func(p *scheduler.Plan) {
+		broken = true
 		// The plan is in its schedule entry: what is left is an empty one.
 		k := scheduleKeyOf(t, s, p)
 		if err := errors.Join(s.db.Set(k, nil, pebble.Sync), s.db.Delete(appendPlanKey(nil, p.Key), pebble.Sync)); err != nil {

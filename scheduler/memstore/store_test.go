@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -30,6 +31,18 @@ func settle(t testing.TB, s *Store) {
 		return nil
 	}}); err != nil {
 		t.Fatalf("sync: %v", err)
+	}
+}
+
+// wantWhole fails the test if the store does not fit together.
+func wantWhole(t testing.TB, s *Store) {
+	t.Helper()
+	findings, err := s.Check(context.Background())
+	if err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	for _, f := range findings {
+		t.Errorf("Check: %s", f)
 	}
 }
 
