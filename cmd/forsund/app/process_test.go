@@ -342,7 +342,7 @@ func TestDrain(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), filepath.Join(t.TempDir(), "store")
 	p := start(t, store)
-	p.create(once("slow", fmt.Sprintf("cd %s; echo x >> begun; while [ ! -e go ]; do sleep 0.05; done; echo x >> done", dir)))
+	p.create(once("slow", fmt.Sprintf("cd %s; echo x >> begun; while [ -e begun -a ! -e go ]; do sleep 0.05; done; echo x >> done", dir)))
 	poll(t, "the action to begin", func() bool { return exists(dir + "/begun") })
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), filepath.Join(t.TempDir(), "store")
 	p := start(t, store, "--drain-timeout=500ms")
-	p.create(once("stuck", fmt.Sprintf("cd %s; echo $FORSUN_FIRING_ID >> begun; while [ ! -e go ]; do sleep 0.05; done", dir)))
+	p.create(once("stuck", fmt.Sprintf("cd %s; echo $FORSUN_FIRING_ID >> begun; while [ -e begun -a ! -e go ]; do sleep 0.05; done", dir)))
 	poll(t, "the action to begin", func() bool { return exists(dir + "/begun") })
 	began := time.Now()
 	if status := p.stop(syscall.SIGTERM); status != 0 {
@@ -409,7 +409,7 @@ func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := start(t, filepath.Join(dir, "store"))
-	p.create(once("slow", fmt.Sprintf("touch %s/begun; exec sleep 600", dir)))
+	p.create(once("slow", fmt.Sprintf("cd %s; touch begun; while [ -e begun ]; do sleep 0.2; done", dir)))
 	poll(t, "the action to begin", func() bool { return exists(dir + "/begun") })
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
