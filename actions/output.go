@@ -1,7 +1,6 @@
 package actions
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 
@@ -65,13 +64,6 @@ func dropPartial(text string, secrets []string) string {
 		end = min(end, i)
 	}
 	return text[:end]
-}
-
-// output returns b, all of what a peer answered, as an action's output.
-func output(b []byte, secrets []string) scheduler.Output {
-	var h head
-	h.Write(bytes.TrimSpace(b))
-	return h.output(secrets)
 }
 
 // hide returns err without the secrets: its text is masked, errors.Is still

@@ -215,3 +215,19 @@ func TestShellOptions(t *testing.T) {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
+
+// What the machine was short of may be there for the next attempt.
+func TestShellStartErrors(t *testing.T) {
+	for _, tt := range []struct {
+		errno syscall.Errno
+		retry bool
+	}{
+		{syscall.EAGAIN, true}, {syscall.ENOMEM, true}, {syscall.EMFILE, true}, {syscall.ENFILE, true},
+		{syscall.ENOENT, false}, {syscall.EACCES, false}, {syscall.E2BIG, false},
+	} {
+		err := startError(&os.PathError{Op: "fork/exec", Path: "/bin/sh", Err: tt.errno})
+		if isRetryable(err) != tt.retry || !strings.HasPrefix(err.Error(), "shell: fork/exec /bin/sh: ") {
+			t.Errorf("%v: got %v, retryable %v; want retryable %v", tt.errno, err, isRetryable(err), tt.retry)
+		}
+	}
+}
