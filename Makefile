@@ -4,7 +4,7 @@
 BIN     := bin
 STORE   := .forsun
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-BUILD   := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD   := go build -ldflags '-s -w -X main.version=$(VERSION)'
 
 # What people wrote: the packages without generated code, and Go files alike.
 WRITTEN  = $$(go list ./... | grep -v /gen/)
@@ -33,7 +33,7 @@ build: ## build the programs into ./bin
 	$(BUILD) -o $(BIN)/ ./cmd/...
 
 install: ## go install the programs
-	CGO_ENABLED=0 go install -trimpath -ldflags '-s -w -X main.version=$(VERSION)' ./cmd/...
+	go install -ldflags '-s -w -X main.version=$(VERSION)' ./cmd/...
 
 servers:
 	@scripts/install-servers.sh
