@@ -23,11 +23,14 @@ type api struct {
 	log  zerolog.Logger
 }
 
+// planPath is where plans are created and removed.
+const planPath = "/v1/plan"
+
 // paths returns the endpoints by path and method.
 func (a *api) paths() map[string]map[string]endpoint {
 	return map[string]map[string]endpoint{
 		"/v1/ping":         {"GET": a.ping},
-		"/v1/plan":         {"GET": a.getPlan, "POST": a.create, "PUT": a.create, "DELETE": a.remove},
+		planPath:           {"GET": a.getPlan, "POST": a.create, "PUT": a.create, "DELETE": a.remove},
 		"/v1/plan/next":    {"GET": a.preview},
 		"/v1/plans":        {"GET": a.listPlans},
 		"/v1/keys":         {"GET": a.listKeys},
@@ -51,10 +54,11 @@ func (a *api) envelope(r *http.Request, data any, err error) *envelope {
 		data = struct{}{}
 	}
 	op := wire.Read
-	switch r.Method {
-	case http.MethodPost, http.MethodPut:
+	switch {
+	case r.URL.Path != planPath:
+	case r.Method == http.MethodPost || r.Method == http.MethodPut:
 		op = wire.Create
-	case http.MethodDelete:
+	case r.Method == http.MethodDelete:
 		op = wire.Remove
 	}
 	key := r.URL.Query().Get("key")
@@ -154,7 +158,7 @@ func (a *api) remove(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	logChange(ctx, a.log, "DELETE /v1/plan", p)
+	logChange(ctx, a.log, "DELETE "+planPath, p)
 	return newJSONPlan(p), nil
 }
 

@@ -26,7 +26,7 @@ type Options struct {
 	MaxList    int // entries of an answer that is not paged
 
 	MessageTimeout time.Duration // for a message that has begun to arrive in full
-	WriteTimeout   time.Duration // for a client to take 64 KiB of an answer
+	WriteTimeout   time.Duration // for a client to take 64 KiB of an answer; Thrift: at least this, at most twice
 }
 
 // DefaultOptions returns what suits a server beside its clients: 4096

@@ -72,6 +72,11 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.listeners[ln] = struct{}{}
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, ln)
+		s.mu.Unlock()
+	}()
 	s.info.thriftAddr(ln.Addr())
 	s.log.Info().Stringer("address", ln.Addr()).Msg("thrift server listens")
 
