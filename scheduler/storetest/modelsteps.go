@@ -268,7 +268,7 @@ func (m *model) stepRescue(t *rapid.T) {
 	if beats {
 		m.beat(worker)
 	}
-	maxDeliveries, limit := rapid.IntRange(2, 5).Draw(t, "deliveries"), rapid.IntRange(1, 5).Draw(t, "limit")
+	maxDeliveries, limit := rapid.IntRange(1, 3).Draw(t, "deliveries"), rapid.IntRange(1, 5).Draw(t, "limit")
 	n, err := m.store.Rescue(m.ctx, m.lease(shard), h, maxDeliveries, limit)
 	if err != nil {
 		m.Fatalf("Rescue: %v", err)
