@@ -153,7 +153,8 @@ func (d *dispatcher) refuse(ctx context.Context, name string, seq int32, err err
 // reply writes an answer in the form the message came in.
 func (d *dispatcher) reply(ctx context.Context, name string, kind thrift.TMessageType, seq int32, body interface {
 	Write(context.Context, thrift.TProtocol) error
-}) error {
+},
+) error {
 	if err := d.proto.WriteMessageBegin(ctx, name, kind, seq); err != nil {
 		return err
 	}

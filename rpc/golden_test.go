@@ -43,7 +43,9 @@ func str(id byte, s string) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{11, 0, id}, uint32(len(s)))
 	return append(b, s...)
 }
+
 func i16(id byte, n int16) []byte { return binary.BigEndian.AppendUint16([]byte{6, 0, id}, uint16(n)) }
+
 func i32(id byte, n int32) []byte { return binary.BigEndian.AppendUint32([]byte{8, 0, id}, uint32(n)) }
 
 func TestGoldens(t *testing.T) {

@@ -185,8 +185,10 @@ func queryNumber(q url.Values, name string, fallback int) (int, error) {
 	}
 	n, err := strconv.Atoi(q.Get(name))
 	if err != nil {
-		return 0, &scheduler.FieldError{Kind: scheduler.ErrField, Field: name,
-			Value: scheduler.Shorten(q.Get(name), 64), Allowed: "a whole number"}
+		return 0, &scheduler.FieldError{
+			Kind: scheduler.ErrField, Field: name,
+			Value: scheduler.Shorten(q.Get(name), 64), Allowed: "a whole number",
+		}
 	}
 	return n, nil
 }

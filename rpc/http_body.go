@@ -75,8 +75,10 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 		items = []json.RawMessage{body}
 	}
 	if len(items) > maxBodyPlans {
-		return nil, &scheduler.FieldError{Kind: scheduler.ErrTooLarge, Field: "body",
-			Value: fmt.Sprintf("%d plans", len(items)), Allowed: fmt.Sprintf("up to %d", maxBodyPlans)}
+		return nil, &scheduler.FieldError{
+			Kind: scheduler.ErrTooLarge, Field: "body",
+			Value: fmt.Sprintf("%d plans", len(items)), Allowed: fmt.Sprintf("up to %d", maxBodyPlans),
+		}
 	}
 	requests := make([]scheduler.Request, len(items))
 	for i, item := range items {
@@ -236,8 +238,10 @@ func crontabRequests(body string) (requests []scheduler.Request, err error) {
 				return nil, &scheduler.RequestError{Index: len(requests), Key: words[0], Err: lineError(err)}
 			}
 			if len(requests) == maxBodyPlans {
-				return nil, &scheduler.FieldError{Kind: scheduler.ErrTooLarge, Field: "body",
-					Value: "more plans", Allowed: fmt.Sprintf("up to %d", maxBodyPlans)}
+				return nil, &scheduler.FieldError{
+					Kind: scheduler.ErrTooLarge, Field: "body",
+					Value: "more plans", Allowed: fmt.Sprintf("up to %d", maxBodyPlans),
+				}
 			}
 			requests = append(requests, scheduler.Request{Key: p.Key, Schedule: p.Schedule, Action: p.Action, Params: p.Params})
 		}

@@ -31,10 +31,11 @@ func (s actionSet) Names() []string                          { return []string{"
 
 // server is a Thrift server that can be stopped and started again on its port.
 type server struct {
-	t    *testing.T
-	svc  *scheduler.Service
-	addr string
-	stop func()
+	t     *testing.T
+	store scheduler.Store
+	svc   *scheduler.Service
+	addr  string
+	stop  func()
 }
 
 func startServer(t *testing.T) *server {
@@ -50,7 +51,7 @@ func startServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	s := &server{
-		t: t, addr: "127.0.0.1:0",
+		t: t, addr: "127.0.0.1:0", store: store,
 		svc: scheduler.NewService(store, actionSet{"noop": actions.Noop{}}, scheduler.SystemClock{}, new(scheduler.Counters), zoned),
 	}
 	s.start()
@@ -306,4 +307,67 @@ func TestConcurrentCalls(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestJournal lets a firing fail for good and finds it in the history and among
+// the dead letters, its secrets masked; then redrives and purges it.
+func TestJournal(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := newClient(t, s.addr)
+	ctx := t.Context()
+	r := timeout("k", 0, 1)
+	r.Params["passwd"] = "hush"
+	plan, err := s.svc.Create(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease, err := s.store.Campaign(ctx, 0, "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := s.store.Claim(ctx, scheduler.ClaimBatch{
+		Lease: lease, Action: "noop", Cutoff: plan.Due,
+		Claims: []scheduler.Claim{{Key: plan.Key, Revision: plan.Revision, Due: plan.Due, FireDue: plan.Due}},
+	})
+	if err != nil || reply.Answers[0].Result != scheduler.ClaimedOK {
+		t.Fatalf("Claim: got %+v, %v", reply, err)
+	}
+	taken, _, err := s.store.Take(ctx, scheduler.TakeRequest{Worker: "r1", Slots: map[string]int{"noop": 1}})
+	if err != nil || len(taken) != 1 {
+		t.Fatalf("Take: got %v, %v", taken, err)
+	}
+	f := taken[0]
+	if _, err := s.store.Finish(ctx, 0, "r1", []scheduler.Finish{{Firing: f, Verdict: scheduler.Bury, Attempt: &scheduler.Attempt{
+		Firing: f.ID(), Key: "k", Action: "noop", Due: f.Due, Attempt: 1, Started: time.Now(), Outcome: scheduler.Dead, Error: "refused", Output: "a\xff", Replica: "r1",
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+
+	attempts := 0
+	for a, err := range c.Attempts(ctx, "k") {
+		if err != nil || a.Firing != f.ID() || a.Outcome != scheduler.Dead || a.Error != "refused" || a.Output != "a\ufffd" {
+			t.Errorf("history: got %+v, %v", a, err)
+		}
+		attempts++
+	}
+	var dead []wire.Dead
+	for d, err := range c.Dead(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead = append(dead, d)
+	}
+	if attempts != 1 || len(dead) != 1 {
+		t.Fatalf("got %d attempts and %d dead letters, want 1 of each", attempts, len(dead))
+	}
+	if d := dead[0]; d.Firing != f.ID() || d.Due != plan.Due || d.Plan.Params["passwd"] == "hush" || d.Plan.Params["k"] != "v" {
+		t.Errorf("dead letter: got %+v of plan %+v", d, d.Plan)
+	}
+	if n, err := c.Redrive(ctx, scheduler.DeadSelection{IDs: []string{dead[0].ID}}); n != 1 || err != nil {
+		t.Errorf("Redrive: got %d, %v; want 1", n, err)
+	}
+	if n, err := c.Purge(ctx, scheduler.DeadSelection{Key: "k"}); n != 0 || err != nil {
+		t.Errorf("Purge of what was redriven: got %d, %v; want 0", n, err)
+	}
 }
