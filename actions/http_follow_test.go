@@ -125,11 +125,17 @@ func digestHandler(username, password string, ok http.HandlerFunc) http.HandlerF
 
 func TestHTTPDigest(t *testing.T) {
 	bodies := make(chan string, 4)
-	server := serveHTTP(t, digestHandler("me", "s3cret", func(w http.ResponseWriter, r *http.Request) {
+	checked := digestHandler("me", "s3cret", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		bodies <- string(body)
 		io.WriteString(w, "welcome")
-	}))
+	})
+	server := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+		if _, password, ok := r.BasicAuth(); ok {
+			t.Errorf("with auth_mode=digest the password went out as %q", password)
+		}
+		checked(w, r)
+	})
 	a := newHTTP(t)
 	params := map[string]string{"url": server.URL + "/a?b=c", "method": "post", "body": "x=1",
 		"auth_mode": "digest", "auth_username": "me", "auth_password": "s3cret"}
