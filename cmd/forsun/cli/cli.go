@@ -44,6 +44,7 @@ type Process struct {
 	Stdout, Stderr io.Writer
 	Env            func(string) (string, bool) // nil: an empty environment
 	Version        string                      // stamped by the linker; "": what the Go tool recorded
+	Zone           *time.Location              // in which times are shown; nil: the system's
 
 	// Interrupt returns a context that also ends when the user interrupts, until
 	// the function is called. nil: the user cannot.
@@ -57,6 +58,9 @@ func Run(ctx context.Context, args []string, p Process) int {
 	}
 	if p.Interrupt == nil {
 		p.Interrupt = func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} }
+	}
+	if p.Zone == nil {
+		p.Zone = time.Local
 	}
 	o, err := parse(args, p.Env)
 	if err != nil {
@@ -105,15 +109,13 @@ type session struct {
 	out        *bufio.Writer
 	err        io.Writer
 	color      bool // standard output shows colours
-	zone       *time.Location
 
 	actions []string // the server's, once they were needed
 }
 
 func newSession(o *Options, p Process) *session {
 	copts := client.DefaultOptions(o.Address())
-	copts.Timeout = o.Timeout
-	copts.DialTimeout = min(copts.DialTimeout, o.Timeout)
+	copts.Timeout, copts.DialTimeout = o.Timeout, o.Timeout
 	_, noColor := p.Env("NO_COLOR")
 	dumb, _ := p.Env("TERM")
 	return &session{
@@ -125,7 +127,6 @@ func newSession(o *Options, p Process) *session {
 		out:        bufio.NewWriterSize(p.Stdout, 64<<10),
 		err:        p.Stderr,
 		color:      isTerminal(p.Stdout) && !noColor && dumb != "dumb",
-		zone:       time.Local,
 	}
 }
 

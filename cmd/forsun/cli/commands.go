@@ -16,6 +16,7 @@ type command struct {
 	summary string // on one line of 55 columns
 	help    string // beyond that
 	options []string
+	dashes  bool // its words that begin with - are options, up to --
 	keys    bool // its first word is a key
 	run     func(ctx context.Context, s *session, args []string) error
 
@@ -30,7 +31,7 @@ func commands() []command {
 			help: "A plan a line, by key: next due time, key, second minute hour day month week,\n" +
 				"action, parameters; secrets are masked (-o json shows them). A * at the end of\n" +
 				"PREFIX means nothing.",
-			keys: true, run: runLs,
+			dashes: true, keys: true, run: runLs,
 		},
 		{
 			name: "current", summary: "list the plans due in this second of the server's clock",
@@ -63,20 +64,20 @@ blanks at its ends in quotes. For shell and http it may be the command or the UR
 		},
 		{
 			name: "history", args: "[KEY] [-n N]", summary: "list finished attempts, newest first",
-			help: "The newest N, default 100; -n all: every one.", options: []string{"-n"}, keys: true, run: runHistory,
+			help: "The newest N, default 100; -n all: every one.", options: []string{"-n"}, dashes: true, keys: true, run: runHistory,
 		},
 		{
 			name: "dead", args: "[KEY] [-n N]", summary: "list dead letters: firings that failed for good",
 			help:    "The newest N, default 100; -n all: every one. See redrive and purge.",
-			options: []string{"-n"}, keys: true, run: runDead,
+			options: []string{"-n"}, dashes: true, keys: true, run: runDead,
 		},
 		{
 			name: "redrive", args: "ID… | --key KEY | --all", summary: "queue dead letters again",
-			options: []string{"--key", "--all"}, run: runRedrive,
+			options: []string{"--key", "--all"}, dashes: true, run: runRedrive,
 		},
 		{
 			name: "purge", args: "ID… | --key KEY | --all", summary: "forget dead letters",
-			options: []string{"--key", "--all"}, run: runPurge,
+			options: []string{"--key", "--all"}, dashes: true, run: runPurge,
 		},
 		{
 			name: "import", args: "FILE", summary: "store the plans of a file, - for standard input",
@@ -93,7 +94,7 @@ number; the others are stored.`,
 the firings still to come and, if that is one, the time left until it; imported,
 its time runs from then. A calendar stays as it is. A plan that a line cannot hold
 (a parameter has a line break) is written as a JSON object, with -o json all are.`,
-			keys: true, run: runExport,
+			dashes: true, keys: true, run: runExport,
 		},
 		{name: "info", summary: "show what the server says about itself", run: runInfo},
 		{name: "shards", summary: "show leader, plans, queues and debts of every shard", run: runShards},

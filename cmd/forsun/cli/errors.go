@@ -53,7 +53,9 @@ func wrongArgs(name, format string, args ...any) error {
 func (s *session) report(err error) int {
 	s.out.Flush()
 	code, message := s.describe(err)
-	if s.opts.Output == outputJSON {
+	if errors.Is(err, errReported) {
+		// Nothing is left to tell.
+	} else if s.opts.Output == outputJSON {
 		writeJSON(s.err, jsonError{Code: code, Message: message})
 	} else {
 		fmt.Fprintln(s.err, withCode(code, message))
@@ -95,7 +97,7 @@ func (s *session) describe(err error) (wire.Code, string) {
 		return wire.OK, s.describeConn(conn)
 	case errors.As(err, &refused):
 		message := printable(refused.Message)
-		if wire.Unknown <= refused.Code && refused.Code <= wire.UnknownAction {
+		if wire.Unknown <= refused.Code && refused.Code <= wire.Missing {
 			message += " (" + refused.Code.Meaning() + ")" // these say it in one language only
 		}
 		if hint := s.hint(refused.Code); hint != "" {
@@ -132,7 +134,10 @@ func (s *session) describeConn(e *client.ConnError) string {
 	if e.Unsure {
 		unsure = "; it is not known whether the request took effect"
 	}
-	var dns *net.DNSError
+	var (
+		dns     *net.DNSError
+		timeout interface{ Timeout() bool } // of a connection's own deadline, which is that of the context
+	)
 	switch {
 	case errors.Is(e.Err, context.Canceled):
 		return "interrupted" + unsure
@@ -140,7 +145,7 @@ func (s *session) describeConn(e *client.ConnError) string {
 		return fmt.Sprintf("no server at %s (connection refused): %s", e.Address, s.howToStart())
 	case errors.As(e.Err, &dns):
 		return fmt.Sprintf("no server at %s: no such host; --host says where it is", e.Address)
-	case errors.Is(e.Err, context.DeadlineExceeded):
+	case errors.Is(e.Err, context.DeadlineExceeded), errors.As(e.Err, &timeout) && timeout.Timeout():
 		return fmt.Sprintf("no answer from %s within %s (--timeout changes that)%s", e.Address, s.opts.Timeout, unsure)
 	}
 	text := e.Err.Error()

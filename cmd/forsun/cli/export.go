@@ -23,24 +23,41 @@ func runExport(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	began := time.Now()
+	var left error // what is left out
 	for p, err := range s.client.Plans(ctx, prefix) {
 		if err != nil {
 			return err
 		}
-		left := line.Plan{
+		plan := line.Plan{
 			Key: p.Key, Action: p.Action, Params: p.Params,
 			Schedule: remaining(p, server.Add(time.Since(began)).Unix()),
 		}
-		if text := left.String(); s.opts.Output != outputJSON && readsBack(text, left) {
+		if text := plan.String(); s.opts.Output != outputJSON && readsBack(text, plan) {
 			_, err = fmt.Fprintln(s.out, text)
+		} else if name, ok := notText(p.Params); ok {
+			left = errReported
+			s.report(&scheduler.FieldError{
+				Kind: scheduler.ErrParams, Field: "params." + name + " of " + scheduler.Shorten(p.Key, 64),
+				Value: "a value that is not UTF-8", Allowed: "in JSON, UTF-8 only: this plan is left out",
+			})
 		} else {
-			err = writeJSON(s.out, newJSONRequest(left))
+			err = writeJSON(s.out, newJSONRequest(plan))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return left
+}
+
+// notText returns the name of a parameter whose value JSON cannot hold.
+func notText(params map[string]string) (name string, ok bool) {
+	for name, value := range params {
+		if !utf8.ValidString(value) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // remaining is what is left of a plan's schedule in the second now. A calendar,
@@ -66,7 +83,7 @@ func remaining(p *scheduler.Plan, now int64) scheduler.Schedule {
 // terminal or a file shows it as one line.
 func readsBack(text string, p line.Plan) bool {
 	for _, r := range text {
-		if r == utf8.RuneError || unicode.IsControl(r) && r != '\t' {
+		if unicode.IsControl(r) && r != '\t' {
 			return false
 		}
 	}

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"os"
 	"path/filepath"
+	"unicode/utf8"
 
 	"github.com/google/renameio/v2"
 	"github.com/peterh/liner"
@@ -41,7 +41,11 @@ func (h past) load(state *liner.State) {
 		kept := bytes.Join(lines[len(lines)-liner.HistoryLimit:], nil)
 		_ = renameio.WriteFile(h.file, kept, 0o600) // else it stays long
 	}
-	_, _ = state.ReadHistory(bufio.NewReader(bytes.NewReader(text)))
+	for _, line := range lines {
+		if line = bytes.TrimSuffix(line, []byte("\n")); len(line) > 0 && utf8.Valid(line) {
+			state.AppendHistory(string(line))
+		}
+	}
 }
 
 // add appends a line to the file, which only the user may read.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func runImport(ctx context.Context, s *session, args []string) error {
 	if err != nil {
 		return err
 	}
-	im := &importer{s: s, name: name, bar: progressbar.DefaultSilent(-1)}
+	im := &importer{s: s, name: name, bar: progressBar(s.err, -1, false)}
 	r := s.in
 	if name == "-" {
 		if s.onTerminal && len(s.opts.Words) == 0 {
@@ -45,7 +46,7 @@ func runImport(ctx context.Context, s *session, args []string) error {
 		defer f.Close()
 		r = bufio.NewReaderSize(f, 64<<10)
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && isTerminal(s.err) {
-			im.bar = progressBar(s.err, info.Size())
+			im.bar = progressBar(s.err, info.Size(), true)
 		}
 	}
 	err = im.read(ctx, r)
@@ -55,15 +56,16 @@ func runImport(ctx context.Context, s *session, args []string) error {
 	} else {
 		fmt.Fprintf(s.out, "%d stored, %d failed\n", im.stored, im.failed)
 	}
-	if err == nil && im.reported > 0 {
-		return errReported
+	if im.reported > 0 {
+		err = errors.Join(errReported, err)
 	}
 	return err
 }
 
-// progressBar shows how much of a file is done, on a terminal.
-func progressBar(w io.Writer, size int64) *progressbar.ProgressBar {
+// progressBar shows how much of a file is done, if it is visible: on a terminal.
+func progressBar(w io.Writer, size int64, visible bool) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(size,
+		progressbar.OptionSetVisibility(visible),
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription("import"),
 		progressbar.OptionShowBytes(true),
@@ -79,6 +81,7 @@ type importer struct {
 	name  string // of the file, for messages
 	bar   *progressbar.ProgressBar
 	batch []numbered
+	lines []report // of the lines since the last flush
 
 	stored, failed, reported int
 }
@@ -87,6 +90,13 @@ type importer struct {
 type numbered struct {
 	line    int
 	request scheduler.Request
+}
+
+// report says why a line is not stored, or not surely.
+type report struct {
+	line    int
+	code    wire.Code
+	message string
 }
 
 // read stores the plans of all lines. What is wrong with a line is reported; an
@@ -101,20 +111,20 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 		switch {
 		case errors.Is(err, errLineTooLong):
 			im.failed++
-			im.complain(n, wire.TooLarge, "the line is "+err.Error())
-			continue
+			im.lines = append(im.lines, report{n, wire.TooLarge, "the line is " + err.Error()})
 		case err != nil:
-			return errors.Join(im.flush(ctx), err)
+			im.refuse(n, err, "; the import stops here")
+			return im.flush(ctx)
+		default:
+			request, ok, err := parseImportLine(text)
+			if err != nil {
+				im.failed++
+				im.refuse(n, err, "")
+			} else if ok {
+				im.batch = append(im.batch, numbered{n, request})
+			}
 		}
-		request, ok, err := parseImportLine(text)
-		switch {
-		case err != nil:
-			im.failed++
-			im.refuse(n, err)
-		case ok:
-			im.batch = append(im.batch, numbered{n, request})
-		}
-		if len(im.batch) == importBatch {
+		if len(im.batch)+len(im.lines) >= importBatch {
 			if err := im.flush(ctx); err != nil {
 				return err
 			}
@@ -189,13 +199,27 @@ func parseJSONRequest(text []byte) (scheduler.Request, error) {
 	return r, nil
 }
 
-// flush stores what is gathered. Only here an interrupt is waited for: reading
-// ends with the process.
+// flush stores what is gathered, and prints what is to be told about it in the
+// order of the lines. Only here an interrupt is waited for: while the file is
+// read it ends the process.
 func (im *importer) flush(ctx context.Context) error {
 	ctx, stop := im.s.process.Interrupt(ctx)
 	defer stop()
 	err := im.store(ctx, im.batch)
 	im.batch = im.batch[:0]
+	slices.SortStableFunc(im.lines, func(a, b report) int { return a.line - b.line })
+	if len(im.lines) > 0 {
+		im.bar.Clear()
+	}
+	for _, r := range im.lines {
+		if im.s.opts.Output == outputJSON {
+			writeJSON(im.s.err, jsonError{Code: r.code, Message: r.message, Line: r.line})
+		} else {
+			fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, r.line, withCode(r.code, r.message))
+		}
+	}
+	im.reported += len(im.lines)
+	im.lines = im.lines[:0]
 	return err
 }
 
@@ -217,7 +241,7 @@ func (im *importer) store(ctx context.Context, batch []numbered) error {
 			im.failed++
 		}
 		if r.Err != nil {
-			im.refuse(batch[i].line, r.Err)
+			im.refuse(batch[i].line, r.Err, "")
 		}
 	}
 	rest := batch[len(results):]
@@ -225,10 +249,11 @@ func (im *importer) store(ctx context.Context, batch []numbered) error {
 	case err == nil:
 		return nil
 	case !planError(err):
-		return fmt.Errorf("%s: stopped at line %d: %w", im.name, rest[0].line, err)
+		im.refuse(rest[0].line, err, "; the import stops here")
+		return err
 	case len(rest) == 1:
 		im.failed++
-		im.refuse(rest[0].line, err)
+		im.refuse(rest[0].line, err, "")
 		return nil
 	}
 	half := len(rest) / 2
@@ -238,18 +263,8 @@ func (im *importer) store(ctx context.Context, batch []numbered) error {
 	return im.store(ctx, rest[half:])
 }
 
-// refuse reports why a line is not stored, or not surely.
-func (im *importer) refuse(n int, err error) {
+// refuse notes why a line is not stored, or not surely.
+func (im *importer) refuse(n int, err error, more string) {
 	code, message := im.s.describe(err)
-	im.complain(n, code, message)
-}
-
-func (im *importer) complain(n int, code wire.Code, message string) {
-	im.reported++
-	im.bar.Clear()
-	if im.s.opts.Output == outputJSON {
-		writeJSON(im.s.err, jsonError{Code: code, Message: message, Line: n})
-		return
-	}
-	fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, n, withCode(code, message))
+	im.lines = append(im.lines, report{n, code, message + more})
 }

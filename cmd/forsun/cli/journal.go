@@ -162,7 +162,7 @@ func runDead(ctx context.Context, s *session, args []string) error {
 			err = writeJSON(s.out, newJSONDead(d))
 		} else {
 			err = sheet.add(d.ID, s.clock(d.Due), d.Plan.Key, d.Plan.Action, strconv.Itoa(d.Attempt),
-				d.Died.In(s.zone).Format(timeLayout), d.Error)
+				d.Died.In(s.process.Zone).Format(timeLayout), d.Error)
 		}
 		if err != nil {
 			return err

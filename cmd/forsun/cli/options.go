@@ -165,6 +165,11 @@ func splitOptions(args []string, lenient bool) (options, words []string, err err
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" && !lenient {
+			if len(words) > 0 {
+				if c, ok := find(words[0]); ok && c.dashes {
+					words = append(words, arg) // it ends that command's options, too
+				}
+			}
 			return options, append(words, args[i+1:]...), nil
 		}
 		name, _, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
@@ -225,7 +230,9 @@ commands ("forsun help CMD" says more):
 	writeCommands(&b)
 	b.WriteString(`
 FORSUN_HOST and FORSUN_PORT stand for the options. The exit status is 0 for
-success, 1 if a command failed, 2 if forsun was not called right.
+success, 1 if a command failed, 2 if forsun was not called right. The prompt
+keeps its history in ~/.local/state/forsun/history, without lines that hold a
+password or begin with a blank.
 
 examples:
   forsun "set redis */5/1 * * * * * redis 'host=127.0.0.1;command=\'SET b 1 EX 300\'"

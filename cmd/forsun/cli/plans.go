@@ -93,6 +93,9 @@ func runGet(ctx context.Context, s *session, args []string) error {
 func runSet(ctx context.Context, s *session, args []string) error {
 	p, err := line.ParsePlan(args)
 	if err != nil {
+		if len(s.opts.Words) > 1 && len(args) > 9 {
+			err = fmt.Errorf("%w; a shell turns * into file names: put the whole command in quotes", err)
+		}
 		return err
 	}
 	stored, err := s.client.Create(ctx, request(p))

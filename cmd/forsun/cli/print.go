@@ -21,7 +21,7 @@ const timeLayout = "2006-01-02 15:04:05-07:00"
 
 // clock shows a Unix second.
 func (s *session) clock(second int64) string {
-	return time.Unix(second, 0).In(s.zone).Format(timeLayout)
+	return time.Unix(second, 0).In(s.process.Zone).Format(timeLayout)
 }
 
 // printPlan prints a plan.
