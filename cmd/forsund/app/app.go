@@ -20,7 +20,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
 )
 
@@ -93,9 +92,8 @@ type app struct {
 	logFile *logFile // nil without one
 	steps   steps    // to take down what stands
 
-	store  *memstore.Store
-	engine *scheduler.Engine
-	ended  chan error // what was to run for ever and did not
+	store *memstore.Store
+	ended chan error // what was to run for ever and did not
 }
 
 // start brings everything up, each part noting how it is taken down. What can

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -66,8 +67,9 @@ func (l *logFile) Write(line []byte) (int, error) {
 	return l.file.Write(line)
 }
 
-// Reopen opens the file by its name, making it if it is not there. If that
-// fails, lines go on to where they went before.
+// Reopen opens the file by its name, making it if it is not there, and has a
+// crash of this process written to it, too. If it cannot be opened, lines go on to
+// where they went before.
 func (l *logFile) Reopen() error {
 	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
@@ -79,12 +81,6 @@ func (l *logFile) Reopen() error {
 		l.file.Close()
 	}
 	l.file = file
-	return nil
-}
-
-// Close closes the file.
-func (l *logFile) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.file.Close()
+	// A daemon has no standard error to crash on.
+	return debug.SetCrashOutput(file, debug.CrashOptions{})
 }

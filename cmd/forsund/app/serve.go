@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 
 	"github.com/snower/forsun/actions"
 	"github.com/snower/forsun/rpc"
@@ -90,13 +91,20 @@ type server interface {
 	Shutdown(context.Context) error
 }
 
+// serveOn starts a server. Stopping it lets nobody in any more and waits for the
+// requests in progress.
 func (a *app) serveOn(l net.Listener, name string, s server) {
-	go func() {
+	var serving sync.WaitGroup
+	serving.Go(func() {
 		if err := s.Serve(l); err != nil {
 			a.ended <- fmt.Errorf("%s: %w", name, err)
 		}
-	}()
-	a.steps.push(name, s.Shutdown)
+	})
+	a.steps.push(name, func(ctx context.Context) error {
+		err := s.Shutdown(ctx)
+		serving.Wait() // soon: its listener is closed
+		return err
+	})
 }
 
 func (a *app) engineOptions(replica string, listener net.Listener) scheduler.EngineOptions {
