@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,8 +11,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// diskEvery is how often the free space is looked at.
-const diskEvery = 500 * time.Millisecond
+const (
+	// diskEvery is how often the free space is looked at.
+	diskEvery = 500 * time.Millisecond
+	// diskSlow is how long an operation takes that is reported as slow.
+	diskSlow = 5 * time.Second
+)
 
 // diskState is what is known of the disk.
 type diskState struct {
@@ -20,17 +25,29 @@ type diskState struct {
 	dir   string
 	mu    sync.Mutex
 	laden bool // the ballast is there
+
+	health io.Closer // ends the watching for slow operations; nil if there is none
 }
 
-// openDisk has o's file system tell when it is full, and lays the ballast.
+// openDisk has o's file system tell when it is slow, full, or broken.
 func (s *Store) openDisk(o *pebble.Options) {
-	s.disk.dir = s.opts.Dir
-	if s.opts.Dir == Memory && s.opts.FS == nil {
-		return
+	if s.opts.Dir != Memory || s.opts.FS != nil {
+		s.disk.dir, s.disk.fs = s.opts.Dir, o.FS
+		// Not by Pebble's own default, which leaves a goroutine behind if it cannot open.
+		health, closer := vfs.WithDiskHealthChecks(o.FS, diskSlow, nil, o.EventListener.DiskSlow)
+		s.disk.health = closer
+		o.FS = vfs.OnDiskFull(health, func() { s.dropBallast("the disk is full") })
 	}
-	s.disk.fs = o.FS
-	o.WithFSDefaults()
-	o.FS = vfs.OnDiskFull(o.FS, func() { s.dropBallast("the disk is full") })
+	s.guard = &guard{FS: o.FS, s: s}
+	o.FS = s.guard
+}
+
+// close ends what openDisk began.
+func (d *diskState) close() error {
+	if d.health == nil {
+		return nil
+	}
+	return d.health.Close()
 }
 
 // diskLoop watches the free space.

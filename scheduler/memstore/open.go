@@ -3,6 +3,8 @@ package memstore
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -66,7 +68,7 @@ func (s *Store) openDB() error {
 		if f := s.failure(); f != nil {
 			err = f
 		}
-		return errors.Join(s.openError(err), s.dir.release())
+		return errors.Join(s.openError(err), s.disk.close(), s.dir.release())
 	}
 	s.db = db
 	return nil
@@ -82,6 +84,9 @@ func (s *Store) closeDB() error {
 // openError says what an error at opening means for whoever runs forsun.
 func (s *Store) openError(err error) error {
 	if pebble.IsCorruptionError(err) {
+		if name := s.guard.lastLog.Load(); name != nil && strings.Contains(err.Error(), "WAL") {
+			err = fmt.Errorf("file %s: %w", *name, err)
+		}
 		return fmt.Errorf("the store is damaged: %w; nothing was changed: restore the directory from a backup, or set it aside and begin an empty one", err)
 	}
 	return err
@@ -98,14 +103,16 @@ func (s *Store) readError(err error) error {
 
 // listener hears what Pebble does on its own.
 func (s *Store) listener() *pebble.EventListener {
-	var failing int // consecutive background errors; Pebble calls one at a time
+	var failing atomic.Int64 // background errors since the last flush that went well
 	return &pebble.EventListener{
+		// Errors of writing do not come here: see guard.
 		BackgroundError: func(err error) {
-			if failing++; pebble.IsCorruptionError(err) || vfs.IsNoSpaceError(err) || failing >= 3 {
+			if n := failing.Add(1); pebble.IsCorruptionError(err) || n >= 3 {
 				s.fail(fmt.Errorf("write tables: %w", err))
-				return
+			} else {
+				s.log.Warn().Err(err).Msg("the embedded store could not write a table; it tries again")
 			}
-			s.log.Warn().Err(err).Msg("the embedded store could not write a table; it tries again")
+			s.guard.frozen()
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			s.fail(fmt.Errorf("the store is damaged, file %s: %w", info.Path, info.Details))
@@ -123,7 +130,7 @@ func (s *Store) listener() *pebble.EventListener {
 		},
 		FlushEnd: func(info pebble.FlushInfo) {
 			if info.Err == nil {
-				failing = 0
+				failing.Store(0)
 			}
 		},
 	}
@@ -143,10 +150,15 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 	l.s.log.WithLevel(zerolog.ErrorLevel).Str("from", "pebble").Msgf(format, args...)
 }
 
-// Fatalf does not return, and does not exit: Pebble must not go on (it could write a
-// manifest whose last record it is not sure of), and that the process ends is
-// for its main to do, which hears of it by Failed.
+// Fatalf does not exit, and, once the store is open, does not return either: Pebble must not go
+// on (it could write on behind a record it is not sure of), and that the process
+// ends is for its main to see to, which hears of it by Failed. While it opens,
+// Pebble returns an error after this.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
+	if !l.s.guard.armed.Load() {
+		l.Errorf(format, args...)
+		return
+	}
 	l.s.fail(fmt.Errorf(format, args...))
-	select {}
+	l.s.guard.frozen()
 }

@@ -43,6 +43,7 @@ type Store struct {
 	leases    leases
 	watch     watchers
 	disk      diskState
+	guard     *guard
 
 	droppedDead atomic.Int64 // dead letters dropped because there were too many
 	stalled     atomic.Int64 // since when Pebble lets writes wait, in Unix nanoseconds; 0: it does not
@@ -90,10 +91,15 @@ func Open(o Options) (*Store, error) {
 	if err := s.openDB(); err != nil {
 		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
 	}
-	if err := s.load(); err != nil {
-		err = errors.Join(err, s.db.Close(), s.dir.release())
+	err := s.load()
+	if err == nil {
+		err = s.failure() // Pebble reads on its own, too
+	}
+	if err != nil {
+		err = errors.Join(err, s.db.Close(), s.disk.close(), s.dir.release())
 		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
 	}
+	s.guard.armed.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.tasks.Go(s.writeLoop)
@@ -118,8 +124,15 @@ func (s *Store) load() error {
 		if version > formatVersion {
 			return fmt.Errorf("format version is %d, this program knows up to %d: use the version of forsun that wrote it, or a newer one", version, formatVersion)
 		}
-	} else if err := s.db.Set([]byte(metaFormat), binary.AppendUvarint(nil, formatVersion), pebble.Sync); err != nil {
-		return fmt.Errorf("write format version: %w", err)
+	} else {
+		if err := s.db.Set([]byte(metaFormat), binary.AppendUvarint(nil, formatVersion), pebble.Sync); err != nil {
+			return fmt.Errorf("write format version: %w", err)
+		}
+		// Pebble begins the first log of a new database in its oldest format, in
+		// which damage cannot be told from a torn tail. A flush begins another.
+		if err := s.db.Flush(); err != nil {
+			return fmt.Errorf("begin log: %w", err)
+		}
 	}
 	if v, found, err = s.get(v, []byte(metaCounters)); err != nil {
 		return err
@@ -157,7 +170,7 @@ func (s *Store) load() error {
 // work: a write or an fsync failed, the disk is full to the last byte, or damage was
 // read. From then on every call fails with scheduler.ErrStore; nothing that was answered
 // is lost, and whoever runs the store should say why and exit. After a
-// failure the database is left as it is, not closed.
+// failure the database is left as it is, not closed, and some goroutines with it.
 func (s *Store) Failed() <-chan error { return s.failures }
 
 // fail ends the store: the first reason counts.
@@ -204,7 +217,6 @@ func (s *Store) Close() error {
 	s.writer.closed = true
 	s.writer.mu.Unlock()
 	if again {
-		s.tasks.Wait()
 		return nil
 	}
 	s.stop()
@@ -212,27 +224,32 @@ func (s *Store) Close() error {
 	case s.writer.wake <- struct{}{}:
 	default:
 	}
-	if s.failure() != nil {
-		return s.abandon()
+	ended := make(chan error, 1)
+	go func() { ended <- s.end() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-s.failed:
+		// Pebble is not closed: it could hang, or write what must not be
+		// written any more. It stays behind, frozen, and the directory locked.
+		s.watch.close()
+		return nil
 	}
+}
+
+// end waits for what is under way and closes everything, unless the store fails meanwhile.
+func (s *Store) end() error {
 	s.tasks.Wait()
 	s.watch.close()
 	s.life.Lock()
 	defer s.life.Unlock()
 	s.closed = true
 	if s.failure() != nil {
-		return s.abandon()
+		return nil
 	}
-	err := s.closeDB()
-	if err != nil {
+	if err := s.closeDB(); err != nil {
 		err = fmt.Errorf("close embedded store %s: %w", s.opts.Dir, err)
+		return errors.Join(err, s.disk.close(), s.dir.release())
 	}
-	return errors.Join(err, s.dir.release())
-}
-
-// abandon releases the directory of a store that has failed. Closing Pebble could hang,
-// or write what must not be written any more; goroutines of its stay behind.
-func (s *Store) abandon() error {
-	s.watch.close()
-	return s.dir.release()
+	return errors.Join(s.disk.close(), s.dir.release())
 }

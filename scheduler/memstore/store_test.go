@@ -2,6 +2,9 @@ package memstore
 
 import (
 	"context"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,7 +12,34 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// childEnv marks the process that runs a test of its own: see inChild.
+const childEnv = "FORSUN_MEMSTORE_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(m.Run())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// inChild runs the test in a process of its own and reports false to the one that
+// does so: a store that fails leaves goroutines behind that wait for their process to end.
+func inChild(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(childEnv) != "" {
+		return true
+	}
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=60s", "-test.v")
+	c.Env = append(os.Environ(), childEnv+"=1")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("the test did not run:\n%s", out)
+	}
+	return false
+}
 
 // now is the time tests begin at, in whole milliseconds.
 func now() time.Time { return time.Now().Truncate(time.Millisecond) }
