@@ -29,16 +29,22 @@ func inChild(t *testing.T) bool {
 	if os.Getenv(childEnv) != "" {
 		return true
 	}
-	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=60s", "-test.v")
-	c.Env = append(os.Environ(), childEnv+"=1")
+	if out := child(t, "^"+t.Name()+"$"); !strings.Contains(out, "--- PASS: "+t.Name()) {
+		t.Errorf("the test did not run:\n%s", out)
+	}
+	return false
+}
+
+// child runs tests in a process of their own and returns what it prints.
+func child(t *testing.T, tests string, env ...string) string {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+tests, "-test.timeout=60s", "-test.v")
+	c.Env = append(append(os.Environ(), childEnv+"=1"), env...)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("the test did not run:\n%s", out)
-	}
-	return false
+	return string(out)
 }
 
 // now is the time tests begin at, in whole milliseconds.
