@@ -177,6 +177,20 @@ func burst(b *testing.B, s *Store, l scheduler.Lease, sec int64, n, batch int) {
 	tasks.Wait()
 }
 
+// rest waits until Pebble has nothing to compact.
+func rest(b *testing.B, s *Store) {
+	for quiet := 0; quiet < 5; time.Sleep(20 * time.Millisecond) {
+		if m := s.db.Metrics(); m.Compact.NumInProgress == 0 && m.Flush.NumInProgress == 0 {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if b.Context().Err() != nil {
+			return
+		}
+	}
+}
+
 func benchCycle(b *testing.B, beside, n, batch int) {
 	s := open(b, benchOptions(b))
 	fill(b, s, 1<<28, beside, 3_000_000_000)
@@ -204,6 +218,7 @@ func benchCycle(b *testing.B, beside, n, batch int) {
 		sec := time.Now().Unix() - 5
 		fill(b, s, from, n, sec)
 		from += n
+		rest(b, s)
 		b.StartTimer()
 		start := cpu()
 		burst(b, s, l, sec, n, batch)

@@ -74,8 +74,8 @@ func DefaultOptions() Options {
 		DeadEntries:    10_000,
 		Reserve:        256 << 20,
 		Ballast:        64 << 20,
-		CacheBytes:     64 << 20,
-		MemTableBytes:  32 << 20,
+		CacheBytes:     48 << 20,
+		MemTableBytes:  16 << 20,
 		Log:            zerolog.Nop(),
 	}
 }
