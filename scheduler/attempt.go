@@ -7,12 +7,13 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"time"
+	"unicode/utf8"
 )
 
 // attempt runs a firing's action once and decides what is to become of it.
 func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	opts, _ := ParseOptions(f.Plan.Params) // checked at creation; what a newer version knows more counts as not given
-	timeout := opts.TimeoutOr(action.Timeout(f.Plan.Params))
+	timeout := opts.TimeoutOr(e.timeout(action, f))
 	started := e.clock.Now()
 	mono := time.Now()
 	bounded, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no end after %s", timeout))
@@ -38,7 +39,7 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	if err == nil {
 		return finish
 	}
-	record.Error = err.Error()
+	record.Error = head(err.Error(), MaxOutput)
 	policy := opts.Retry(e.opts.Retry)
 	var again *RetryableError
 	if errors.As(err, &again) && policy.Allows(f.Attempt) {
@@ -52,14 +53,55 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	return finish
 }
 
+// head returns at most n bytes of s, not ending within a character.
+func head(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// bury ends a firing that cannot be run at all.
+func (e *Engine) bury(f *Firing, err error) Finish {
+	now := e.clock.Now()
+	return Finish{Firing: f, Verdict: Bury, Attempt: &Attempt{
+		Firing: f.ID(), Key: f.Plan.Key, Action: f.Plan.Action, Due: f.Due, Missed: f.Missed, Attempt: f.Attempt,
+		Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: Dead, Error: err.Error(), Replica: e.opts.Replica,
+	}}
+}
+
+// target asks the action what f talks to; an action that panics has no target,
+// and fails when it is executed.
+func (e *Engine) target(action Action, f *Firing) (name string) {
+	defer e.recovered(f, nil)
+	return action.Target(f.Plan.Params)
+}
+
+// timeout asks the action for the deadline of an attempt.
+func (e *Engine) timeout(action Action, f *Firing) (d time.Duration) {
+	d = time.Minute
+	defer e.recovered(f, nil)
+	return action.Timeout(f.Plan.Params)
+}
+
+// recovered turns a panic of an action into its error. Defer it.
+func (e *Engine) recovered(f *Firing, err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	e.log.Error().Interface("panic", p).Str("action", f.Plan.Action).Bytes("stack", debug.Stack()).Msg("action panicked")
+	if err != nil {
+		*err = fmt.Errorf("action %s panicked", f.Plan.Action)
+	}
+}
+
 // execute calls the action; a panic there is the firing's failure, not the
 // process's.
 func (e *Engine) execute(ctx context.Context, action Action, f *Firing) (out Output, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			e.log.Error().Interface("panic", p).Str("action", f.Plan.Action).Bytes("stack", debug.Stack()).Msg("action panicked")
-			err = fmt.Errorf("action %s panicked", f.Plan.Action)
-		}
-	}()
+	defer e.recovered(f, &err)
 	return action.Execute(ctx, f)
 }

@@ -20,6 +20,10 @@ const (
 	// bidDelay is how much later a replica bids for each shard it leads beyond its
 	// fair share, so that the others win.
 	bidDelay = 100 * time.Millisecond
+	// stepDownPause is how long a replica that gave a shard up leaves it to others.
+	stepDownPause = time.Second
+	// renewAgain is how soon a renewal that failed is tried again.
+	renewAgain = 100 * time.Millisecond
 )
 
 // elector campaigns for one shard and leads it while it holds the lease.
@@ -38,7 +42,11 @@ func (el *elector) run(ctx context.Context) {
 		case err == nil:
 			quiet = false
 			log.Info().Uint64("term", lease.Term).Msg("leading")
-			el.lead(ctx, lease)
+			if cause := el.lead(ctx, lease); errors.Is(cause, ErrFenced) || ctx.Err() != nil {
+				continue
+			}
+			// What went wrong here may not go wrong elsewhere: the others bid first.
+			sleep(ctx, stepDownPause)
 			continue
 		case errors.Is(err, ErrLeaseHeld):
 			quiet = false
@@ -73,8 +81,8 @@ func (el *elector) campaign(ctx context.Context) (Lease, error) {
 
 // lead runs the shard loop and the rescuer under lease, renewing it, until it is
 // lost or ctx is done. The lease is then given up, so that another can bid at
-// once.
-func (el *elector) lead(ctx context.Context, lease Lease) {
+// once. It returns why leading ended.
+func (el *elector) lead(ctx context.Context, lease Lease) error {
 	log := el.e.log.With().Int("shard", el.s.id).Uint64("term", lease.Term).Logger()
 	var current atomic.Pointer[Lease]
 	current.Store(&lease)
@@ -99,6 +107,7 @@ func (el *elector) lead(ctx context.Context, lease Lease) {
 	if err := el.e.store.Resign(bounded, *current.Load()); err != nil && !errors.Is(err, ErrFenced) {
 		log.Warn().Err(err).Msg("cannot give up the lease; it will run out")
 	}
+	return context.Cause(leading)
 }
 
 var (
@@ -108,15 +117,18 @@ var (
 
 // renew prolongs the lease until ctx is done; it returns why it ended else.
 func (el *elector) renew(ctx context.Context, current *atomic.Pointer[Lease]) error {
-	for {
-		if err := sleep(ctx, renewEvery); err != nil {
+	for pause := renewEvery; ; {
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
+		pause = renewEvery
 		if time.Since(el.s.lastRun.Load().at) > stallAfter {
 			return errStalled
 		}
 		lease := *current.Load()
-		bounded, cancel := context.WithDeadline(ctx, lease.Until)
+		// Half of the trust that is left: an answer that does not come must leave
+		// time to ask again.
+		bounded, cancel := context.WithTimeout(ctx, time.Until(lease.Until)/2)
 		next, err := el.e.store.Renew(bounded, lease)
 		cancel()
 		switch {
@@ -128,6 +140,7 @@ func (el *elector) renew(ctx context.Context, current *atomic.Pointer[Lease]) er
 			return errTrustEnded
 		case ctx.Err() == nil:
 			el.e.counters.StoreErrors.Add(1)
+			pause = renewAgain
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 // not everyone's death.
 const (
 	beatEvery   = time.Second
+	beatTimeout = 2 * time.Second // a shard that hangs must not make the others' beats rare
 	rescueEvery = time.Second
 	deadReads   = 4
 	deadAfter   = 9 * time.Second

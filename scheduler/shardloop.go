@@ -102,7 +102,6 @@ func (p *pass) sooner(d time.Duration) { p.again = min(p.again, max(d, time.Mill
 // runOnce does everything that is to be done now and returns how long to wait
 // for the next time, if nothing happens before.
 func (l *shardLoop) runOnce(ctx context.Context) (again time.Duration, err error) {
-	l.came()
 	p := &pass{again: time.Second}
 	if err := l.present(ctx, p); err != nil {
 		return 0, err
@@ -123,8 +122,10 @@ func (l *shardLoop) runOnce(ctx context.Context) (again time.Duration, err error
 		}
 	}
 	if !l.nextRetry.IsZero() {
-		p.sooner(l.nextRetry.Sub(now))
+		// What is due already waits for the store's clock.
+		p.sooner(max(l.nextRetry.Sub(now), fullPause))
 	}
+	l.came()
 	return p.again, nil
 }
 
@@ -139,21 +140,25 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 		return err
 	}
 	open := make(map[string]*sweep)
-	for second := int64(math.MinInt64); ; {
-		if err := l.promote(ctx); err != nil {
+	var failed error
+	for looked := (time.Time{}); ; {
+		if err := l.promote(ctx, p); final(ctx, err) {
 			return err
+		} else if err != nil {
+			failed = err
 		}
-		// A new second is for all actions, however long the mass of one still takes.
-		if now := l.e.clock.Now().Unix(); now != second {
-			second = now
+		// However long the mass of one action takes, what becomes due of the others
+		// meanwhile is found by the next look.
+		if now := l.e.clock.Now(); looked.IsZero() || len(open) > 0 && now.Truncate(lookAgain) != looked && failed == nil {
+			looked = now.Truncate(lookAgain)
 			for _, action := range l.e.opts.Actions {
 				if open[action] == nil {
-					open[action] = &sweep{action: action, from: now - l.grace(), to: now}
+					open[action] = &sweep{action: action, from: now.Unix() - l.grace(), to: now.Unix()}
 				}
 			}
 		}
 		if len(open) == 0 {
-			return nil
+			return failed
 		}
 		for _, action := range l.e.opts.Actions {
 			sw := open[action]
@@ -161,14 +166,22 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 				continue
 			}
 			more, err := l.page(ctx, p, sw)
-			if err != nil {
+			if final(ctx, err) {
 				return err
+			} else if err != nil {
+				failed = err // the other actions go on
 			}
 			if !more {
 				delete(open, action)
 			}
 		}
 	}
+}
+
+// final says whether err ends a pass at once: not one that another action, or
+// what is not a retry, may be spared.
+func final(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errTrustEnded))
 }
 
 // debts claims what is older than the grace, with the rate that is left, and
@@ -263,6 +276,7 @@ func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, er
 	if err != nil {
 		return false, err
 	}
+	l.came()
 	l.e.counters.Cleared.Add(int64(page.Cleared))
 	now := l.e.clock.Now().Unix()
 	claims := make([]Claim, len(page.Plans))
@@ -331,9 +345,12 @@ func (l *shardLoop) account(p *pass, batch []Claim, answers []ClaimAnswer, got *
 		case ClaimedOK:
 			n++
 			l.e.counters.Collapsed.Add(int64(batch[i].Missed))
-		case ClaimGone, ClaimBad:
+		case ClaimGone:
 			l.e.counters.Cleared.Add(1)
 			got.progress = true
+		case ClaimBad: // quarantined, or refused: then reading it again would change nothing
+			l.e.counters.Cleared.Add(1)
+			l.e.log.Error().Int("shard", l.s.id).Str("key", batch[i].Key).Int64("due", batch[i].Due).Int64("next", batch[i].Next).Msg("a plan cannot be claimed")
 		case ClaimChanged:
 			got.changed = true
 		case ClaimNotYet:
@@ -370,6 +387,7 @@ func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
 			if err != nil {
 				return fmt.Errorf("read ahead, shard %d, action %s: %w", l.s.id, action, err)
 			}
+			l.came()
 			for _, plan := range page.Plans {
 				l.ahead[action] = append(l.ahead[action], plan.NextClaim(second, l.grace(), l.e.opts.Zone))
 				plans++
@@ -415,24 +433,25 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 	return nil
 }
 
-// promote queues the retries again whose time has come.
-func (l *shardLoop) promote(ctx context.Context) error {
-	for {
-		bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
-		n, next, err := l.e.store.Promote(bounded, PromoteRequest{
-			Lease: *l.lease.Load(), Now: l.e.clock.Now(), Limit: promoteBatch,
-		})
-		cancel()
-		if err != nil {
-			return fmt.Errorf("promote retries, shard %d: %w", l.s.id, err)
-		}
-		l.nextRetry = next
-		if n > 0 {
-			l.e.counters.Promoted.Add(int64(n))
-			l.e.workers.wake(l.s.id)
-		}
-		if n < promoteBatch {
-			return nil
-		}
+// promote queues retries again whose time has come, one batch at a time: claims
+// go on between.
+func (l *shardLoop) promote(ctx context.Context, p *pass) error {
+	bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
+	defer cancel()
+	n, next, err := l.e.store.Promote(bounded, PromoteRequest{
+		Lease: *l.lease.Load(), Now: l.e.clock.Now(), Limit: promoteBatch,
+	})
+	if err != nil {
+		return fmt.Errorf("promote retries, shard %d: %w", l.s.id, err)
 	}
+	l.nextRetry = next
+	if n > 0 {
+		l.e.counters.Promoted.Add(int64(n))
+		l.e.workers.wake(l.s.id)
+		l.came()
+	}
+	if n >= promoteBatch {
+		p.sooner(0)
+	}
+	return nil
 }

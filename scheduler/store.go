@@ -1,12 +1,5 @@
 package scheduler
 
-// NOTE to implementers (this paragraph goes away): changed on review at 23:55 —
-// Claim → ClaimReply, Skew; Promote(PromoteRequest); Due pages by After/Next, and
-// its guarantees; Take → more; Held → receipts; Beat(worker); Redrive/Purge by
-// ids (DeadSelection is the service's); EventAll; FinishedBad; meaning of
-// Delivery (Firing), Retry/Defer/cancel, Status, Backlog (counts retries and
-// deferrals), Holders, Rescue, Remove, Put. Read the comments again, please.
-
 import (
 	"context"
 	"time"
@@ -107,8 +100,8 @@ type LeaseStore interface {
 	// Renew prolongs a lease: ErrFenced once it is no longer the current one.
 	Renew(ctx context.Context, l Lease) (Lease, error)
 
-	// Resign gives a lease up if it is still the current one, and tells the
-	// others (Event Vacant).
+	// Resign gives a lease up and tells the others (Event Vacant). If it is not
+	// the current one any more nothing changes, and the answer is nil or ErrFenced.
 	Resign(ctx context.Context, l Lease) error
 
 	// Announce publishes what is known of this replica and returns all replicas
@@ -203,8 +196,8 @@ type Backlog struct {
 // Due to Next (or delete it, if Next is 0), count one firing more, and enqueue
 // the firing that is due at FireDue. Next is 0 or > Due and > FireDue, else the
 // store answers Bad without touching the plan. Claiming sets LastDue = FireDue and
-// Fired + 1; FireDue ≥ Due. A plan of another action answers Gone, and this
-// action's entry is cleared.
+// Fired + 1; FireDue ≥ Due, else Bad. A plan of another action answers Gone,
+// whatever its revision, and this action's entry is cleared.
 type Claim struct {
 	Key      string
 	Revision Revision
@@ -229,7 +222,7 @@ const (
 // ClaimAnswer is the answer to one claim.
 type ClaimAnswer struct {
 	Result Claimed
-	Wait   time.Duration // with ClaimNotYet: how long until the store's clock allows it
+	Wait   time.Duration // with ClaimNotYet: how long until the store's clock allows it; 0 if only the cutoff forbids it
 }
 
 // RescueStore is how the leader of a shard finds dead workers.
@@ -375,7 +368,7 @@ type ShardState struct {
 	OldestDue   int64            // due second of the oldest of those, 0 if none
 	Queued      map[string]int64 // by action: claimed, not taken
 	Running     map[string]int64 // by action: taken, not finished
-	Retries     int64
+	Retries     int64            // firings that wait for a time: retries and deferrals
 	Dead        int64
 	Quarantined int64
 }

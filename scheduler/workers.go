@@ -2,7 +2,9 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -35,7 +37,7 @@ type workers struct {
 	mu       sync.Mutex
 	pools    map[string]*pool // by action
 	running  map[receipt]bool // what is in a slot
-	starved  bool             // a dispatcher found every slot taken or reserved
+	takes    map[int]*takes   // by shard
 	draining bool
 
 	finishers map[int]*finisher
@@ -56,6 +58,12 @@ type pool struct {
 	targets map[string]*target
 }
 
+// takes is what one shard's dispatcher is doing.
+type takes struct {
+	begun, ended uint64          // its asking the store
+	lacking      map[string]bool // actions it had no slot to ask for
+}
+
 // target is the slots of one target of an action.
 type target struct {
 	running int
@@ -67,6 +75,7 @@ func newWorkers(e *Engine) *workers {
 	w := &workers{
 		e: e, wakeups: make(map[int]chan struct{}),
 		pools: make(map[string]*pool), running: make(map[receipt]bool),
+		takes:     make(map[int]*takes),
 		finishers: make(map[int]*finisher),
 	}
 	for _, name := range e.opts.Work {
@@ -79,6 +88,7 @@ func newWorkers(e *Engine) *workers {
 	}
 	for _, s := range e.shards {
 		w.wakeups[s.id] = make(chan struct{}, 1)
+		w.takes[s.id] = &takes{}
 		w.finishers[s.id] = newFinisher(w, s.id)
 	}
 	return w
@@ -175,55 +185,97 @@ func (w *workers) take(ctx, attempting context.Context, shard int) {
 // go on at once. The slots are reserved while the store is asked, so that two
 // dispatchers never fill the same one.
 func (w *workers) takeOnce(ctx, attempting context.Context, shard int) (more bool, err error) {
-	slots := w.reserve()
+	slots := w.reserve(shard)
 	if len(slots) == 0 {
 		return false, nil // finished wakes us
 	}
-	bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+	// A take that was sent is waited for even when ctx ends: what it brings would
+	// else be in this replica's name and nowhere.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.e.opts.StoreTimeout)
 	firings, more, err := w.e.store.Take(bounded, TakeRequest{Shard: shard, Worker: w.e.opts.Replica, Slots: slots})
 	cancel()
-	w.start(attempting, firings, slots)
-	return more && err == nil && len(firings) > 0, err
+	filled := w.start(attempting, ctx.Err() != nil, shard, firings, slots)
+	return (more || filled) && err == nil, err
 }
 
-// reserve takes all free slots and returns how many by action.
-func (w *workers) reserve() map[string]int {
+// reserve takes this shard's share of the free slots and returns how many by
+// action. The share is such that each dispatcher that is not asking now can have
+// as much: one whose store hangs keeps its share only.
+func (w *workers) reserve(shard int) map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	slots := make(map[string]int, len(w.pools))
-	for name, p := range w.pools {
-		if n := p.slots - p.used; n > 0 {
-			slots[name] = n
-			p.used += n
+	sharing := 1
+	for id, t := range w.takes {
+		if id != shard && t.begun == t.ended {
+			sharing++
 		}
 	}
-	w.starved = w.starved || len(slots) == 0
+	t := w.takes[shard]
+	t.lacking = make(map[string]bool)
+	slots := make(map[string]int, len(w.pools))
+	for name, p := range w.pools {
+		n := (p.slots - p.used + sharing - 1) / sharing
+		if n <= 0 {
+			t.lacking[name] = true
+			continue
+		}
+		slots[name] = n
+		p.used += n
+	}
+	if len(slots) > 0 {
+		t.begun++
+	}
 	return slots
+}
+
+// wakeLacking wakes the dispatchers that had no slot of action. Call with mu held.
+func (w *workers) wakeLacking(action string) {
+	for id, t := range w.takes {
+		if t.lacking[action] {
+			w.wake(id)
+		}
+	}
 }
 
 // start puts taken firings into reserved slots, to run, to wait for their
 // target, or, if that is full, to go back into the queue for later; and frees the
 // other slots.
-func (w *workers) start(ctx context.Context, firings []*Firing, reserved map[string]int) {
+func (w *workers) start(ctx context.Context, stopping bool, shard int, firings []*Firing, reserved map[string]int) (filled bool) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.takes[shard].ended++
+	taken := make(map[string]int, len(reserved))
+	for _, f := range firings {
+		taken[f.Plan.Action]++
+	}
 	for name, n := range reserved {
 		w.pools[name].used -= n
-	}
-	if w.starved {
-		w.starved = false
-		defer w.wakeAll()
+		if taken[name] >= n {
+			filled = true
+		} else {
+			w.wakeLacking(name)
+		}
 	}
 	for _, f := range firings {
 		p := w.pools[f.Plan.Action]
+		if p == nil { // it stands in the queue of another action: what to do with it nobody knows
+			p = &pool{}
+			w.pools[f.Plan.Action] = p
+		}
 		p.used++
+		if p.action == nil {
+			w.running[receipt{f.Shard, f.Receipt}] = true
+			w.finishers[f.Shard].add(w.e.bury(f, fmt.Errorf("%w: %s", ErrAction, f.Plan.Action)))
+			continue
+		}
 		w.running[receipt{f.Shard, f.Receipt}] = true
-		if w.draining {
+		if stopping {
+			w.e.counters.Returned.Add(1)
 			w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Return})
 			continue
 		}
-		name := p.action.Target(f.Plan.Params)
+		name := w.e.target(p.action, f)
 		if name == "" {
 			w.launch(ctx, p, nil, name, f)
 			continue
@@ -242,6 +294,7 @@ func (w *workers) start(ctx context.Context, firings []*Firing, reserved map[str
 			w.deferFiring(f)
 		}
 	}
+	return filled
 }
 
 // launch runs f in a goroutine of its own. Call with mu held.
@@ -284,9 +337,9 @@ func (w *workers) finished(shard int, fs []Finish) {
 	for _, f := range fs {
 		delete(w.running, receipt{shard, f.Firing.Receipt})
 		w.pools[f.Firing.Plan.Action].used--
+		w.wakeLacking(f.Firing.Plan.Action)
 	}
 	w.mu.Unlock()
-	w.wakeAll()
 }
 
 // deferFiring puts a firing back whose target has no room. Call with mu held.
@@ -334,7 +387,7 @@ func (w *workers) handBackWaiting() {
 // beat keeps this replica alive in the eyes of the shards' leaders.
 func (w *workers) beat(ctx context.Context) {
 	for {
-		bounded, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
+		bounded, cancel := context.WithTimeout(ctx, min(beatTimeout, w.e.opts.StoreTimeout))
 		err := w.e.store.Beat(bounded, w.e.opts.Replica)
 		cancel()
 		if err != nil && ctx.Err() == nil {
@@ -350,7 +403,7 @@ func (w *workers) beat(ctx context.Context) {
 // that are not: the reply that brought them was lost. A delivery must be missing
 // in two sweeps, since between take and start it is nowhere.
 func (w *workers) sweep(ctx context.Context, shard int) {
-	var missing map[string]bool
+	var missing map[string]uint64
 	for sleep(ctx, sweepEvery) == nil {
 		next, err := w.sweepOnce(ctx, shard, missing)
 		if err != nil && ctx.Err() == nil {
@@ -361,7 +414,7 @@ func (w *workers) sweep(ctx context.Context, shard int) {
 }
 
 // sweepOnce hands back what is missing still, and returns what is missing now.
-func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]bool) (next map[string]bool, err error) {
+func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]uint64) (next map[string]uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
 	defer cancel()
 	w.mu.Lock()
@@ -371,16 +424,20 @@ func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]b
 	if err != nil {
 		return nil, err
 	}
-	next = make(map[string]bool)
+	next = make(map[string]uint64) // receipt → takes begun when it was first missed
 	var back []Finish
 	w.mu.Lock()
+	takes := w.takes[shard]
 	for _, id := range held {
+		begun, missed := missing[id]
 		switch {
 		case w.running[receipt{shard, id}]:
-		case missing[id]:
-			back = append(back, Finish{Firing: &Firing{Shard: shard, Receipt: id}, Verdict: Return})
+		case !missed:
+			next[id] = takes.begun
+		case takes.ended < begun: // the take that brings it may be under way still
+			next[id] = begun
 		default:
-			next[id] = true
+			back = append(back, Finish{Firing: &Firing{Shard: shard, Receipt: id}, Verdict: Return})
 		}
 	}
 	w.mu.Unlock()
@@ -389,8 +446,10 @@ func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]b
 	}
 	w.e.counters.Returned.Add(int64(len(back)))
 	w.e.log.Warn().Int("shard", shard).Int("firings", len(back)).Msg("handing back firings that never arrived here")
-	if _, err := w.e.store.Finish(ctx, shard, w.e.opts.Replica, back); err != nil {
-		return next, err
+	for batch := range slices.Chunk(back, finishBatch) {
+		if _, err := w.e.store.Finish(ctx, shard, w.e.opts.Replica, batch); err != nil {
+			return next, err
+		}
 	}
 	w.wake(shard)
 	return next, nil

@@ -147,10 +147,6 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-func appendBytes(b, s []byte) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
 // A body is a plan without what its schedule key says: key, action, due. What
 // claims and finishes change comes first, so that they need not decode the rest:
 //

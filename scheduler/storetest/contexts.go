@@ -148,7 +148,7 @@ func contextRows() []row {
 					for {
 						errs := r.store.Put(r.ctx, []*scheduler.Plan{NewPlan("k"), NewPlan("k2")})
 						if len(errs) != 2 {
-							writers <- errors.New("Put of two plans did not give two answers")
+							writers <- errors.New("put of two plans did not give two answers")
 							return
 						}
 						if errs[1] != nil {

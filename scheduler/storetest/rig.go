@@ -84,15 +84,6 @@ func (r *rig) poll(what string, ok func() bool) {
 	}
 }
 
-// waitSecond returns when the store's clock has reached a second.
-func (r *rig) waitSecond(second int64) {
-	r.Helper()
-	if d := time.Unix(second, 0).Sub(r.clock()); d > 0 && r.h.Advance != nil {
-		r.h.Advance(d)
-	}
-	r.poll(fmt.Sprintf("the store's clock reaches %d", second), func() bool { return r.now() >= second })
-}
-
 // overdue makes a plan that has been due for a while: an hour less one second
 // for every plan that number counts.
 func (r *rig) overdue(key string, number int, opts ...PlanOption) *scheduler.Plan {
