@@ -27,6 +27,7 @@ type options struct {
 	clients int
 	bulk    int
 	params  int
+	thrift  bool
 	profile string
 	json    bool
 	stdout  io.Writer
@@ -72,8 +73,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Name: "forsun-bench", Usage: "measure a forsun scheduler", HideHelpCommand: true,
 		Writer: stdout, ErrWriter: stderr, ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{
-			command("create", "create plans over Thrift, each acknowledged before the next of its client", runCreate, plans(100_000),
-				&cli.IntFlag{Name: "clients", Value: 64, Usage: "connections", Destination: &o.clients},
+			command("create", "create plans, each acknowledged before the next of its client", runCreate, plans(100_000),
+				&cli.IntFlag{Name: "clients", Value: 64, Usage: "clients at a time", Destination: &o.clients},
+				&cli.BoolFlag{Name: "thrift", Usage: "clients speak Thrift to a server in this process; else they call the service", Destination: &o.thrift},
 				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk}),
 			command("burst", "plans that are all due in one second", runBurst, plans(100_000), pending),
 			command("steady", "plans due in each of many seconds", runSteady, pending,

@@ -73,26 +73,71 @@ func runSteady(ctx context.Context, o *options) (*Result, error) {
 	return res, nil
 }
 
-// runCreate creates plans through a Thrift server in this process.
+// creator makes plans; one is used by one goroutine.
+type creator interface {
+	create(ctx context.Context, requests []scheduler.Request) error
+	close() error
+}
+
+// direct calls the service in this process.
+type direct struct{ service *scheduler.Service }
+
+func (d direct) create(ctx context.Context, requests []scheduler.Request) error {
+	_, errs, err := d.service.CreateMany(ctx, requests)
+	return errors.Join(append(errs, err)...)
+}
+func (d direct) close() error { return nil }
+
+// remote is a connection to a Thrift server.
+type remote struct{ c *client.Client }
+
+func (r remote) create(ctx context.Context, requests []scheduler.Request) error {
+	if len(requests) == 1 {
+		_, err := r.c.Create(ctx, requests[0])
+		return err
+	}
+	results, err := r.c.CreateMany(ctx, requests)
+	for _, res := range results {
+		err = errors.Join(err, res.Err)
+	}
+	return err
+}
+func (r remote) close() error { return r.c.Close() }
+
+// serveThrift serves r on loopback and returns the address.
+func serveThrift(r *rig) (address string, stop func(), err error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server := rpc.NewServer(r.service, rpc.DefaultOptions())
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(ln) })
+	return ln.Addr().String(), func() {
+		bounded, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		server.Shutdown(bounded)
+		serving.Wait()
+	}, nil
+}
+
+// runCreate creates plans from o.clients clients, each of which waits for its plans
+// to be acknowledged before it asks for the next.
 func runCreate(ctx context.Context, o *options) (*Result, error) {
 	r, err := o.start(0)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	connect := func() creator { return direct{r.service} }
+	if o.thrift {
+		address, stop, err := serveThrift(r)
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		connect = func() creator { return remote{client.New(client.DefaultOptions(address))} }
 	}
-	server := rpc.NewServer(r.service, rpc.DefaultOptions())
-	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(ln) })
-	defer serving.Wait()
-	defer func() {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		server.Shutdown(bounded)
-	}()
 
 	bar := o.bar(o.plans, "creating")
 	defer bar.Exit()
@@ -104,15 +149,15 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 	start := time.Now()
 	for range o.clients {
 		clients.Go(func() {
-			c := client.New(client.DefaultOptions(ln.Addr().String()))
-			defer c.Close()
+			c := connect()
+			defer c.close()
 			for ctx.Err() == nil {
 				from := int(next.Add(int64(o.bulk))) - o.bulk
 				if from >= o.plans {
 					return
 				}
 				n := min(o.bulk, o.plans-from)
-				if err := createBatch(ctx, c, from, n, params); err != nil {
+				if err := c.create(ctx, requests(from, n, params)); err != nil {
 					cancel(err)
 					return
 				}
@@ -129,23 +174,16 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 	return res, nil
 }
 
-func createBatch(ctx context.Context, c *client.Client, from, n int, params map[string]string) error {
-	requests := make([]scheduler.Request, n)
-	for i := range requests {
-		requests[i] = scheduler.Request{
+// requests asks for n plans that are due in some hours.
+func requests(from, n int, params map[string]string) []scheduler.Request {
+	rs := make([]scheduler.Request, n)
+	for i := range rs {
+		rs[i] = scheduler.Request{
 			Key: fmt.Sprintf("bench-%010d", from+i), Action: "noop", Params: params,
 			Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 30_000, Week: scheduler.Any, Count: 1},
 		}
 	}
-	if n == 1 {
-		_, err := c.Create(ctx, requests[0])
-		return err
-	}
-	results, err := c.CreateMany(ctx, requests)
-	for _, res := range results {
-		err = errors.Join(err, res.Err)
-	}
-	return err
+	return rs
 }
 
 // runPending stores far-future plans, and opens the store again with an engine on
