@@ -12,6 +12,10 @@ import (
 // Memory is the Dir of a store that keeps everything in memory.
 const Memory = ":memory:"
 
+// ClaimBatch is a good size of a claim here: so many share one sync of the log,
+// and the first of them need not wait long for the last.
+const ClaimBatch = 1000
+
 // Sync says when what was answered is on disk.
 type Sync string
 

@@ -47,7 +47,7 @@ func (o *options) start(n int) (*rig, error) {
 	counters := new(scheduler.Counters)
 	eo := scheduler.DefaultEngineOptions()
 	eo.Replica = "bench"
-	eo.ClaimBatch = 1000
+	eo.ClaimBatch = memstore.ClaimBatch
 	engine, err := scheduler.NewEngine(store, probe, scheduler.SystemClock{}, counters, zerolog.New(o.stderr).Level(zerolog.WarnLevel), eo)
 	if err != nil {
 		store.Close()

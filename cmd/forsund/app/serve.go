@@ -11,6 +11,7 @@ import (
 	"github.com/snower/forsun/actions"
 	"github.com/snower/forsun/rpc"
 	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/memstore"
 )
 
 // serve starts what works on the open store: actions, engine, servers.
@@ -110,6 +111,7 @@ func (a *app) serveOn(l net.Listener, name string, s server) {
 func (a *app) engineOptions(replica string, listener net.Listener) scheduler.EngineOptions {
 	opts := scheduler.DefaultEngineOptions()
 	opts.Replica = replica
+	opts.ClaimBatch = memstore.ClaimBatch
 	opts.Address = listener.Addr().String()
 	opts.Version = a.p.Version
 	opts.Actions = a.o.Actions
