@@ -33,16 +33,20 @@ func cpu() time.Duration {
 }
 
 // BenchmarkPutSynced64 stores new plans from 64 clients at once, each waiting for
-// its own to be on disk.
-func BenchmarkPutSynced64(b *testing.B) {
+// its own to be on disk; BenchmarkPutSynced16 and 1 from fewer.
+func BenchmarkPutSynced64(b *testing.B) { benchPutSynced(b, 64) }
+func BenchmarkPutSynced16(b *testing.B) { benchPutSynced(b, 16) }
+func BenchmarkPutSynced1(b *testing.B)  { benchPutSynced(b, 1) }
+
+func benchPutSynced(b *testing.B, many int) {
 	s := open(b, benchOptions(b))
 	var n atomic.Int64
 	var clients sync.WaitGroup
 	b.ReportAllocs()
 	start := cpu()
 	for b.Loop() {
-		// One operation is 64 × 100 plans.
-		for range 64 {
+		// One operation is 100 plans of each.
+		for range many {
 			clients.Go(func() {
 				for range 100 {
 					i := n.Add(1)

@@ -184,7 +184,7 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (scheduler.Cl
 	}
 	answers := make([]scheduler.ClaimAnswer, len(b.Claims))
 	c := &claimer{b: &b}
-	_, err := s.submit(&request{ctx: ctx, sync: true, run: func(t *txn) error {
+	_, err := s.submit(&request{ctx: ctx, sync: true, urgent: true, run: func(t *txn) error {
 		if err := s.leases.check(b.Lease); err != nil {
 			return err
 		}

@@ -27,6 +27,9 @@ type encoded struct {
 	due         int64
 	revision    scheduler.Revision
 	body        []byte
+
+	before stored // what was stored when it came, unless it was changed after since
+	since  uint64
 }
 
 // Put stores plans.
@@ -49,6 +52,10 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 	if s.disk.low.Load() {
 		return all(fmt.Errorf("%w: less than the reserve of %d bytes is free on the disk of %s", scheduler.ErrFull, s.opts.Reserve, s.opts.Dir))
 	}
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return all(err)
+	}
 	in := make([]encoded, 0, len(plans))
 	var last map[string]int // of several with one key the last wins
 	if len(plans) > 1 {
@@ -59,7 +66,12 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 			errs[i] = err
 			continue
 		}
-		e := encoded{p.Key, p.Action, p.Due, p.Revision, appendBody(nil, p)}
+		e := encoded{key: p.Key, action: p.Action, due: p.Due, revision: p.Revision, body: appendBody(nil, p)}
+		e.since = s.changes.since()
+		if e.before, err = s.lookup(p.Key); err != nil {
+			errs[i] = fmt.Errorf("%w: %w", scheduler.ErrStore, err)
+			continue
+		}
 		if at, ok := last[p.Key]; ok {
 			in[at] = e
 			continue
@@ -69,7 +81,8 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 		}
 		in = append(in, e)
 	}
-	begun, err := s.submit(&request{ctx: ctx, sync: true, run: func(t *txn) error {
+	leave()
+	begun, err := s.submit(&request{ctx: ctx, sync: true, shares: true, run: func(t *txn) error {
 		for i := range in {
 			if err := t.put(&in[i]); err != nil {
 				return err
@@ -115,9 +128,18 @@ func storable(p *scheduler.Plan) error {
 
 // put stores one plan, and cancels what a plan it replaces has left to retry.
 func (t *txn) put(p *encoded) error {
-	old, err := t.plan(p.key)
-	if err != nil {
-		return err
+	if _, again := t.overlay[p.key]; again {
+		// Two puts of one key share a batch: the second is to see the first.
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	old := p.before
+	if t.s.changes.changed(p.key, p.since) {
+		var err error
+		if old, err = t.s.lookup(p.key); err != nil {
+			return err
+		}
 	}
 	if old.exists {
 		if h, _, err := decodeHead(old.body); err == nil && h.revision == p.revision {
@@ -166,6 +188,7 @@ func (t *txn) drop(action string, due int64, key string) {
 }
 
 func (t *txn) remember(key string, p stored) {
+	t.s.changes.touch(key)
 	if t.overlay != nil {
 		t.overlay[key] = p
 	}

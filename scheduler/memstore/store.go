@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,13 +32,15 @@ type Store struct {
 
 	writer   writer
 	groups   chan group
-	counters counters // the writer's
-	seen     struct { // what others see of them
+	synced   chan group // what has been answered
+	counters counters   // the writer's
+	seen     struct {   // what others see of them
 		mu sync.Mutex
 		counters
 	}
 
 	work      work
+	changes   *changes
 	retries   retryIndex // the writer's
 	retryFrom []byte     // the writer's: no retry waits before this key; nil: not known
 	leases    leases
@@ -75,7 +78,9 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		opts:     o,
 		log:      o.Log,
-		groups:   make(chan group, 64),
+		groups:   make(chan group, 1), // one is under way at a time
+		synced:   make(chan group, 1),
+		changes:  &changes{seed: maphash.MakeSeed()},
 		failed:   make(chan struct{}),
 		failures: make(chan error, 1),
 	}

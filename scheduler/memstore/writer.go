@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,9 @@ const (
 	// lazySync is how long after it was written a change may wait for its fsync that is
 	// not waited for: short, because what finished within it runs again after a crash.
 	lazySync = 5 * time.Millisecond
+	// gatherFor is how long an fsync waits, at most, for those who were answered by the
+	// last one: a round trip of a client on the same machine.
+	gatherFor = 200 * time.Microsecond
 	// batchBytes is how large a Pebble batch grows before it is applied: well
 	// under half a memtable, over which Pebble takes a slower way.
 	batchBytes = 1 << 20
@@ -27,10 +31,12 @@ const (
 
 // request is a change on its way through the writer.
 type request struct {
-	ctx   context.Context
-	run   func(t *txn) error // reads, compares, appends to the batch; on the writer
-	after func()             // once it is applied, and synced if sync; may be nil
-	sync  bool               // answer it only once it is on disk
+	ctx    context.Context
+	run    func(t *txn) error // reads, compares, appends to the batch; on the writer
+	after  func()             // once it is applied, and synced if sync; may be nil
+	sync   bool               // answer it only once it is on disk
+	urgent bool               // ... and do not wait for others to share the fsync with
+	shares bool               // run may share a batch with others that do
 
 	state atomic.Uint32 // stateWaiting, stateBegun, stateGivenUp
 	done  chan struct{}
@@ -99,6 +105,22 @@ func (s *Store) submit(r *request) (begun bool, err error) {
 type group struct {
 	barrier *pebble.Batch
 	answers []*request
+	begun   time.Time
+}
+
+// writing is the state of writeLoop.
+type writing struct {
+	s        *Store
+	pending  []*request // applied, to be answered by the next fsync
+	urgent   bool       // one of them must not wait for company
+	unsynced bool       // something is applied that no fsync has been asked for
+	inFlight bool       // an fsync is under way
+
+	// Whoever was just answered is likely to be back at once with the next request. Waiting
+	// for them lets one fsync serve all clients; without, they fall into two halves that
+	// take turns.
+	company int       // how many requests are worth waiting for
+	until   time.Time // ... and until when
 }
 
 // writeLoop runs requests until the queue is closed and empty, or the store has
@@ -107,14 +129,14 @@ func (s *Store) writeLoop() {
 	defer close(s.groups)
 	defer func() {
 		if p := recover(); p != nil {
-			// Pebble panics when it cannot write or rotate its log. Its locks may be
+			// Pebble panics where it does not know how to go on. Its locks may be
 			// held: it is not called again.
 			s.fail(fmt.Errorf("write: %v", p))
 		}
 	}()
+	l := &writing{s: s}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	unsynced := false
 	var spare []*request
 	for {
 		w := &s.writer
@@ -122,68 +144,118 @@ func (s *Store) writeLoop() {
 		requests, closed := w.waiting, w.closed
 		w.waiting = spare[:0]
 		w.mu.Unlock()
+		if s.failure() != nil {
+			return
+		}
+		l.run(requests)
+		clear(requests)
+		spare = requests
 
-		if len(requests) == 0 {
-			if closed {
-				return
+		gathering := false
+		if !l.inFlight && len(l.pending) > 0 {
+			gathering = !closed && !l.urgent && len(l.pending) < l.company && time.Now().Before(l.until)
+			if !gathering {
+				l.sync()
 			}
-			spare = requests
-			var due <-chan time.Time
-			if unsynced && s.lazySync > 0 {
+		}
+		switch {
+		case len(requests) > 0:
+		case gathering:
+			runtime.Gosched()
+		case closed && !l.inFlight:
+			return
+		default:
+			var lazy <-chan time.Time
+			if l.unsynced && !l.inFlight && s.lazySync > 0 {
 				timer.Reset(s.lazySync)
-				due = timer.C
+				lazy = timer.C
 			}
 			select {
 			case <-w.wake:
-			case <-due:
-				s.barrier(nil)
-				unsynced = false
+			case g := <-s.synced:
+				l.inFlight = false
+				l.company = len(g.answers) + len(l.pending)
+				l.until = time.Now().Add(min(time.Since(g.begun)/2, gatherFor))
+			case <-lazy:
+				l.sync()
 			case <-s.failed:
 				return
 			}
-			continue
 		}
-
-		var answers []*request
-		for _, r := range requests {
-			if !r.state.CompareAndSwap(stateWaiting, stateBegun) {
-				continue
-			}
-			if s.failure() != nil {
-				return
-			}
-			wrote := s.execute(r)
-			if wrote && r.sync && s.opts.Sync == SyncAlways {
-				answers = append(answers, r)
-				continue
-			}
-			unsynced = unsynced || wrote
-			r.answer()
-		}
-		if len(answers) > 0 {
-			s.barrier(answers)
-			unsynced = false
-		}
-		clear(requests)
-		spare = requests
 	}
 }
 
-// execute runs one request and applies what it wrote, not synced.
-func (s *Store) execute(r *request) (wrote bool) {
-	if err := r.ctx.Err(); err != nil {
-		r.err = fmt.Errorf("gave up waiting for the store: %w", context.Cause(r.ctx))
-		r.after = nil
-		return false
+// run executes requests, and answers those that need not wait for an fsync.
+func (l *writing) run(requests []*request) {
+	for len(requests) > 0 {
+		// Requests that can share a batch, or one.
+		n := 1
+		for requests[0].shares && n < len(requests) && requests[n].shares {
+			n++
+		}
+		some := requests[:n]
+		requests = requests[n:]
+		l.unsynced = l.s.execute(some) || l.unsynced
+		if l.s.failure() != nil {
+			return
+		}
+		for _, r := range some {
+			if r.state.Load() == stateGivenUp {
+				continue
+			}
+			// One that wrote nothing may have found what is not on disk yet.
+			if r.sync && l.s.opts.Sync == SyncAlways && (l.unsynced || l.inFlight || len(l.pending) > 0) {
+				l.pending = append(l.pending, r)
+				l.urgent = l.urgent || r.urgent
+				continue
+			}
+			r.answer()
+		}
 	}
+}
+
+// sync asks for an fsync of everything applied so far, and leaves it to
+// syncLoop to wait for it and to answer what is pending.
+func (l *writing) sync() {
+	b := l.s.db.NewBatch()
+	err := b.LogData(nil, nil)
+	if err == nil {
+		err = l.s.db.ApplyNoSyncWait(b, pebble.Sync)
+	}
+	if err != nil {
+		l.s.fail(fmt.Errorf("sync: %w", err))
+		return
+	}
+	l.s.groups <- group{b, l.pending, time.Now()}
+	l.pending, l.urgent, l.unsynced, l.inFlight = nil, false, false, true
+}
+
+// execute runs requests in one batch and applies what they wrote, not synced.
+func (s *Store) execute(requests []*request) (wrote bool) {
 	t := &txn{s: s, batch: s.db.NewBatch()}
 	defer t.close()
-	if r.err = r.run(t); r.err != nil {
-		r.after = nil
+	if len(requests) > 1 {
+		t.overlay = make(map[string]stored, len(requests))
 	}
-	// What run has appended before it found an error is whole, and stays.
+	for _, r := range requests {
+		if !r.state.CompareAndSwap(stateWaiting, stateBegun) {
+			continue
+		}
+		r.err = r.ctx.Err()
+		if r.err != nil {
+			r.err = fmt.Errorf("gave up waiting for the store: %w", context.Cause(r.ctx))
+		} else {
+			r.err = r.run(t)
+		}
+		// What run has appended before it found an error is whole, and stays.
+		if r.err != nil {
+			r.after = nil
+		}
+	}
 	if err := t.apply(); err != nil {
-		r.err, r.after = err, nil
+		for _, r := range requests {
+			r.err, r.after = err, nil
+		}
 	}
 	return t.wrote
 }
@@ -195,29 +267,13 @@ func (r *request) answer() {
 	close(r.done)
 }
 
-// barrier asks for an fsync of everything applied so far, and leaves it to
-// syncLoop to wait for it and answer.
-func (s *Store) barrier(answers []*request) {
-	b := s.db.NewBatch()
-	if err := b.LogData(nil, nil); err != nil {
-		s.fail(fmt.Errorf("sync: %w", err))
-		return
-	}
-	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
-		s.fail(fmt.Errorf("sync: %w", err))
-		return
-	}
-	s.groups <- group{b, answers}
-}
-
-// syncLoop answers groups in their order, each once its fsync is done.
+// syncLoop answers groups, each once its fsync is done.
 func (s *Store) syncLoop() {
 	for g := range s.groups {
 		if err := g.barrier.SyncWait(); err != nil {
 			// The data may be in the page cache, marked clean, and not on disk: an fsync
 			// that is tried again can succeed without writing it.
 			s.fail(fmt.Errorf("sync: %w", err))
-			continue
 		}
 		if s.failure() != nil {
 			continue
@@ -226,6 +282,7 @@ func (s *Store) syncLoop() {
 			r.answer()
 		}
 		_ = g.barrier.Close() // only returns it to its pool
+		s.synced <- g
 	}
 }
 
@@ -256,6 +313,12 @@ func (t *txn) roomy() error {
 	if t.batch.Len() < batchBytes {
 		return nil
 	}
+	return t.flush()
+}
+
+// flush applies the batch and begins another. What it changes is stored then, and
+// no longer in the overlay.
+func (t *txn) flush() error {
 	if err := t.apply(); err != nil {
 		return err
 	}
@@ -281,6 +344,7 @@ func (t *txn) apply() error {
 		return err
 	}
 	t.wrote = true
+	t.s.changes.done()
 	for _, p := range t.placed {
 		p.action.schedule.written(p.key)
 	}
