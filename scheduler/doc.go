@@ -67,7 +67,7 @@
 // has reached it: Claim's cutoff is the smaller of the two seconds, checked in
 // the claim's own step. The next due second is computed from the due second,
 // never from when something ran. See Schedule for calendars, time zones and
-// daylight saving, Misfire for what was missed.
+// daylight saving, Plan.NextClaim for what was missed.
 //
 // # What goes wrong, and what happens
 //

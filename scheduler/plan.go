@@ -61,7 +61,7 @@ func NewRevision() Revision {
 type Firing struct {
 	Plan     *Plan // as it was claimed: Plan.Due is already the next one (0 if this was the last)
 	Due      int64 // the due second of this firing, Unix; original through every retry
-	Missed   int   // 0, or how many missed due seconds (this one included) it stands for: see Misfire
+	Missed   int   // 0, or how many missed due seconds (this one included) it stands for: see Plan.NextClaim
 	Attempt  int   // 1 for the first run; grows with retries and rescues, not with deferrals
 	Delivery int   // 1 + how often its worker was lost since it was last finished: only Rescue adds to it
 

@@ -202,7 +202,7 @@ type Claim struct {
 	Key      string
 	Revision Revision
 	Due      int64
-	FireDue  int64 // = Due, or the newest missed due second: see Misfire
+	FireDue  int64 // = Due, or the newest missed due second: see Plan.NextClaim
 	Missed   int   // 0, or how many missed due seconds the firing stands for
 	Next     int64 // next due second; 0: this was the last
 }

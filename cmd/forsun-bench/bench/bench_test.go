@@ -1,0 +1,66 @@
+package bench_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/snower/forsun/cmd/forsun-bench/bench"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Every benchmark, small: it must count right, whatever the speed. One after the
+// other, since the flag library keeps state of its own.
+func TestBenchmarks(t *testing.T) {
+	for _, row := range []struct {
+		args  string
+		fired int64
+		plans int64
+	}{
+		{"burst --plans 2000 --pending 100 --driver-mem-store-file :memory:", 2000, 0},
+		{"steady --rate 20 --seconds 2", 40, 0},
+		{"create --plans 300 --clients 4", 0, 300},
+		{"create --plans 300 --clients 4 --thrift", 0, 300},
+		{"create --plans 300 --clients 2 --bulk 50 --thrift", 0, 300},
+		{"pending --plans 3000", 0, 3000},
+	} {
+		t.Run(row.args, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			args := append([]string{"forsun-bench"}, append(strings.Fields(row.args), "-o", "json")...)
+			if err := bench.Run(t.Context(), args, &out, &errs); err != nil {
+				t.Fatal(err, errs.String())
+			}
+			var res bench.Result
+			if err := json.Unmarshal(out.Bytes(), &res); err != nil {
+				t.Fatalf("%v in %s", err, out.String())
+			}
+			if res.Fired != row.fired || res.Plans != row.plans || res.Early != 0 || res.Duplicates != 0 || res.PerSecond <= 0 {
+				t.Errorf("got %+v, want %d fired, %d stored, none early or twice", res, row.fired, row.plans)
+			}
+			if strings.HasPrefix(row.args, "pending") && (res.Restart == nil || res.DiskBytes == 0 || res.RSS == 0) {
+				t.Errorf("got %+v, want a restart, and sizes", res)
+			}
+		})
+	}
+}
+
+func TestBenchmarksRefuse(t *testing.T) {
+	for _, row := range []struct{ args, want string }{
+		{"nonsense", `no benchmark "nonsense"`},
+		{"burst --plans 0", "plans: 0 is not allowed; allowed: 1 to"},
+		{"burst extra", `unexpected argument "extra"`},
+		{"burst --driver redis", "driver: redis is not allowed; allowed: mem"},
+		{"steady -o yaml", "output: yaml is not allowed; allowed: text, json"},
+		{"burst --driver-mem-store-file .", "exists; give a directory that does not"},
+	} {
+		var out, errs bytes.Buffer
+		err := bench.Run(t.Context(), append([]string{"forsun-bench"}, strings.Fields(row.args)...), &out, &errs)
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want %q", row.args, err, row.want)
+		}
+	}
+}
