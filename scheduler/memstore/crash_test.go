@@ -276,3 +276,86 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 }
+
+// A firing that takes the process down each time ends as a dead letter; those
+// that only waited behind it lose nothing, and neither does one that was
+// running when the process was stopped.
+func TestFiringThatKillsTheProcess(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	o := testOptions(t)
+	o.Dir, o.FS, o.MaxDeliveries = "/store", fs, 3
+	s := open(t, o)
+	claim := func(keys ...string) {
+		t.Helper()
+		sec := time.Now().Unix() - 10
+		lease, err := s.Campaign(t.Context(), shardID, "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := scheduler.ClaimBatch{Lease: lease, Action: "http", Cutoff: sec}
+		for _, key := range keys {
+			p := plan(key, sec)
+			if err := s.Put(t.Context(), []*scheduler.Plan{p})[0]; err != nil {
+				t.Fatal(err)
+			}
+			b.Claims = append(b.Claims, scheduler.Claim{Key: key, Revision: p.Revision, Due: sec, FireDue: sec})
+		}
+		if _, err := s.Claim(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take := func(s *Store, n int) (got string) {
+		t.Helper()
+		fs, _, err := s.Take(t.Context(), scheduler.TakeRequest{Worker: "w", Slots: map[string]int{"http": n}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range fs {
+			got += fmt.Sprintf("%s %d/%d ", f.Plan.Key, f.Attempt, f.Delivery)
+			if f.Plan.Key != "killer" {
+				end := []scheduler.Finish{{Firing: f, Verdict: scheduler.Return}}
+				if _, err := s.Finish(t.Context(), shardID, "w", end); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return got
+	}
+	claim("killer", "waits")
+	want := func(what, got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: took %q, want %q", what, got, want)
+		}
+	}
+	want("first life", take(s, 1), "killer 1/1 ")
+	// That it was handed out gets to disk by itself, soon.
+	eventually(t, "what was taken is on disk", func() bool {
+		look := o
+		look.FS = fs.CrashClone(vfs.CrashCloneCfg{})
+		c := open(t, look)
+		defer func() { _ = c.Close() }()
+		return take(c, 2) == "waits 1/1 killer 2/2 "
+	})
+	for _, after := range []string{"waits 1/1 killer 2/2 ", "waits 2/2 killer 3/3 ", "waits 3/3 "} {
+		settle(t, s)
+		fs = fs.CrashClone(vfs.CrashCloneCfg{})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o.FS = fs
+		s = open(t, o)
+		want("after a crash", take(s, 2), after)
+	}
+	dead, _, err := s.DeadLetters(t.Context(), scheduler.JournalQuery{Limit: 10})
+	if err != nil || len(dead) != 1 || dead[0].Firing.Plan.Key != "killer" || dead[0].Error != lostReason {
+		t.Errorf("dead letters %+v, %v", dead, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o)
+	want("after a stop", take(s, 2), "waits 3/3 ")
+	wantWhole(t, s)
+}

@@ -27,16 +27,18 @@
 // write its log, callers are answered by their deadline or by the failure.
 //
 // Claimed firings are queued in memory after the claim is synced, and taken from
-// there: a Take touches no disk. Who has taken what is not stored. At Open every firing that
-// was claimed and not finished is queued again, with the attempt and delivery as
-// they were last stored.
+// there: a Take waits for no disk. Who has taken what is not stored, only how far each
+// action's queue was handed out. At Open every firing that was claimed and not
+// finished is queued again; one that a worker had when the process crashed
+// counts an attempt and a delivery more, and is a dead letter after MaxDeliveries
+// crashes.
 //
 // # Layout
 //
 // Numbers in keys are big-endian, signed ones with the top bit flipped, so that
 // they sort. Values begin with the version of their codec.
 //
-//	m                             counters and last sequence number; format, term
+//	m                             counters and last sequence number; format, term, what was taken
 //	p <key>                       where the plan is: action and next due second
 //	s <action> 0 <due:8> <key>    the plan, at its place in its action's schedule
 //	f <seq:8>                     a firing that is queued or running

@@ -28,6 +28,8 @@ const (
 	metaFormat   = "mformat"
 	metaCounters = "mcounters"
 	metaTerm     = "mterm"
+	metaClean    = "mclean"  // there after a stop, not after a crash
+	metaTaken    = "mtaken:" // and an action: the highest number that was handed to a worker
 )
 
 // ordered maps signed numbers to unsigned ones of the same order.

@@ -75,10 +75,11 @@ func (s *Store) openDB() error {
 }
 
 func (s *Store) closeDB() error {
+	sync := pebble.Sync
 	if s.opts.Sync == SyncNever {
-		return s.db.Close()
+		sync = pebble.NoSync
 	}
-	return errors.Join(s.db.LogData(nil, pebble.Sync), s.db.Close())
+	return errors.Join(s.db.Set([]byte(metaClean), nil, sync), s.db.Close())
 }
 
 // openError says what an error at opening means for whoever runs forsun.

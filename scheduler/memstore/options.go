@@ -47,6 +47,11 @@ type Options struct {
 	// counted and logged. At least 1.
 	DeadEntries int
 
+	// MaxDeliveries is how often the process may die over a firing before it is a
+	// dead letter ("worker lost"). At least 1. See scheduler.RescueStore, which
+	// is about workers that die and leave the store alive.
+	MaxDeliveries int
+
 	// Reserve is how many bytes must be free on the disk for a Put to be
 	// accepted. Ballast is the size of a file that is given up for claims and
 	// finishes when there is nothing else left. 0 turns either off. Neither applies
@@ -76,6 +81,7 @@ func DefaultOptions() Options {
 		HistoryEntries: 100_000,
 		HistoryAge:     7 * 24 * time.Hour,
 		DeadEntries:    10_000,
+		MaxDeliveries:  5,
 		Reserve:        256 << 20,
 		Ballast:        64 << 20,
 		CacheBytes:     48 << 20,
@@ -110,6 +116,9 @@ func (o Options) Validate() error {
 	}
 	if o.DeadEntries < 1 {
 		bad("DeadEntries", o.DeadEntries, "1 or more")
+	}
+	if o.MaxDeliveries < 1 {
+		bad("MaxDeliveries", o.MaxDeliveries, "1 or more")
 	}
 	if o.Reserve < 0 {
 		bad("Reserve", o.Reserve, "0 (off) or more bytes")

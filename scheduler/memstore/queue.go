@@ -45,8 +45,11 @@ type action struct {
 	entries atomic.Int64
 	bytes   atomic.Int64
 
-	queue   fifo // guarded by work.mu
-	running int  // guarded by work.mu
+	// Guarded by work.mu.
+	queue   fifo
+	running int
+	taken   uint64 // the highest number that was handed to a worker
+	stored  uint64 // ... and that has been written
 }
 
 // room tells whether another firing of size bytes fits. One always fits where
@@ -93,8 +96,9 @@ type work struct {
 	firings map[uint64]*firing // by sequence number; those whose claim is not synced yet, too
 	byKey   map[string]*firing // the last opened of each key; the others hang on it
 	workers map[string]*worker
-	boot    uint64 // differs from Open to Open, for receipts
-	taken   uint64 // deliveries since Open, for receipts
+	news    atomic.Bool // some action's taken is to be written
+	boot    uint64      // differs from Open to Open, for receipts
+	taken   uint64      // deliveries since Open, for receipts
 }
 
 func (w *work) init() {
@@ -185,6 +189,7 @@ func (w *work) hold(f *firing, k *worker) {
 	f.worker, f.queued, f.held = k, false, len(k.held)
 	k.held = append(k.held, f)
 	f.of.running++
+	f.of.taken = max(f.of.taken, f.seq)
 	w.taken++
 	var b [64]byte
 	r := strconv.AppendUint(b[:0], f.seq, 10)

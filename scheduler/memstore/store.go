@@ -149,7 +149,14 @@ func (s *Store) load() error {
 	// A number of this Open, on disk before it is used: receipts are never given twice.
 	s.counters.sequence++
 	s.work.boot = s.counters.sequence
-	if err := s.db.Set([]byte(metaCounters), s.counters.encode(nil), pebble.Sync); err != nil {
+	_, clean, err := s.get(nil, []byte(metaClean))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		s.db.Delete([]byte(metaClean), pebble.NoSync),
+		s.db.Set([]byte(metaCounters), s.counters.encode(nil), pebble.Sync),
+	); err != nil {
 		return fmt.Errorf("write counters: %w", err)
 	}
 	s.publish()
@@ -168,7 +175,7 @@ func (s *Store) load() error {
 	if err := s.loadRetries(); err != nil {
 		return err
 	}
-	return s.loadFirings()
+	return s.loadFirings(clean)
 }
 
 // Failed returns a channel that gets the reason when the store can no longer
@@ -225,10 +232,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.stop()
-	select {
-	case s.writer.wake <- struct{}{}:
-	default:
-	}
+	s.writer.nudge()
 	ended := make(chan error, 1)
 	go func() { ended <- s.end() }()
 	select {

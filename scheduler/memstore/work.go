@@ -2,6 +2,8 @@ package memstore
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -9,8 +11,13 @@ import (
 	"github.com/snower/forsun/scheduler"
 )
 
-// loadFirings queues every firing that was claimed and not finished.
-func (s *Store) loadFirings() error {
+// loadFirings queues every firing that was claimed and not finished. Those that a
+// worker had when the process crashed count one attempt and one delivery
+// more, or are dead letters if this is not the first time.
+func (s *Store) loadFirings(clean bool) error {
+	if err := s.loadTaken(); err != nil {
+		return err
+	}
 	cancelled := make(map[uint64]bool)
 	err := s.each(spaceCancelled, func(k, _ []byte) error {
 		if seq, ok := splitSeqKey(k); ok {
@@ -38,11 +45,98 @@ func (s *Store) loadFirings() error {
 	if err != nil {
 		return err
 	}
+	if !clean {
+		if all, err = s.loseWorkers(all); err != nil {
+			return err
+		}
+	}
 	s.work.queue(all)
 	if len(all) > 0 {
 		s.log.Info().Int("firings", len(all)).Msg("firings that were claimed and not finished are queued again")
 	}
 	return nil
+}
+
+// loseWorkers finds, of firings in the order of their numbers, those that were in
+// a worker's hands, and puts them behind the others: one of them may be why the process
+// died. What is known of that is the highest number handed out of each action,
+// which counts what a worker has handed back unrun, too.
+func (s *Store) loseWorkers(all []*firing) (left []*firing, err error) {
+	t := &txn{s: s, batch: s.db.NewBatch()}
+	defer t.close()
+	left = all[:0]
+	var lost []*firing
+	buried := 0
+	for _, f := range all {
+		if f.seq > f.of.taken {
+			left = append(left, f)
+			continue
+		}
+		s.work.close(f)
+		t.closeRecord(f)
+		if f.delivery >= s.opts.MaxDeliveries {
+			f.of.release(len(f.core))
+			buried++
+			if err := errors.Join(t.bury(f, lostReason), t.setStatus(f, scheduler.StatusFailed)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		f.seq = t.next()
+		f.attempt++
+		f.delivery++
+		t.enqueue(f)
+		lost = append(lost, f)
+		if err := t.roomy(); err != nil {
+			return nil, err
+		}
+	}
+	if buried > 0 {
+		s.log.Error().Int("firings", buried).Int("deliveries", s.opts.MaxDeliveries).
+			Msg("the process died over these firings too often; they are dead letters")
+	}
+	return append(left, lost...), t.apply()
+}
+
+func (s *Store) loadTaken() error {
+	lower := []byte(metaTaken)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd(lower)})
+	if err != nil {
+		return s.readError(err)
+	}
+	defer func() { _ = it.Close() }()
+	for it.First(); it.Valid(); it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return s.readError(err)
+		}
+		r := reader{b: v}
+		a := s.work.action(string(it.Key()[len(lower):]))
+		if a.taken = r.uvarint(); r.err != nil {
+			return fmt.Errorf("what was taken of %s: %w", a.name, r.err)
+		}
+		a.stored = a.taken
+	}
+	return s.iterError(it)
+}
+
+// writeTaken adds to the batch what has been handed to workers since the last time.
+func (t *txn) writeTaken() {
+	w := &t.s.work
+	if !w.news.Load() {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.news.Store(false)
+	for _, a := range w.actions {
+		if a.taken > a.stored {
+			a.stored = a.taken
+			t.buf = append(append(t.buf[:0], metaTaken...), a.name...)
+			t.val = binary.AppendUvarint(t.val[:0], a.taken)
+			t.set(t.buf, t.val)
+		}
+	}
 }
 
 // each calls fn with every entry of a keyspace; k and v are valid during the call.
@@ -68,7 +162,8 @@ func (s *Store) each(space byte, fn func(k, v []byte) error) error {
 	return nil
 }
 
-// Take hands queued firings to a worker. It touches no disk.
+// Take hands queued firings to a worker. It waits for no disk: that they were handed
+// out is written within lazySync.
 func (s *Store) Take(ctx context.Context, r scheduler.TakeRequest) (fs []*scheduler.Firing, more bool, err error) {
 	leave, err := s.enter(ctx)
 	if err != nil {
@@ -101,7 +196,11 @@ func (s *Store) Take(ctx context.Context, r scheduler.TakeRequest) (fs []*schedu
 			Shard: shardID, Receipt: f.receipt,
 		}
 	}
+	first := len(taken) > 0 && !w.news.Swap(true)
 	w.mu.Unlock()
+	if first {
+		s.writer.nudge()
+	}
 
 	good := fs[:0]
 	for i, f := range taken {

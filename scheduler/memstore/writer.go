@@ -57,6 +57,14 @@ type writer struct {
 	wake    chan struct{} // holds one token when there is something new
 }
 
+// nudge has the writer look again.
+func (w *writer) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
 // submit has the writer run r and waits for the answer, at most overtime longer than
 // its context. begun tells, with an error, whether r may have taken effect, or
 // may still.
@@ -75,10 +83,7 @@ func (s *Store) submit(r *request) (begun bool, err error) {
 	first := len(w.waiting) == 1
 	w.mu.Unlock()
 	if first {
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		w.nudge()
 	}
 	select {
 	case <-r.done:
@@ -166,7 +171,7 @@ func (s *Store) writeLoop() {
 			return
 		default:
 			var lazy <-chan time.Time
-			if l.unsynced && !l.inFlight && s.lazySync > 0 {
+			if (l.unsynced || s.work.news.Load()) && !l.inFlight && s.lazySync > 0 {
 				timer.Reset(s.lazySync)
 				lazy = timer.C
 			}
@@ -177,6 +182,7 @@ func (s *Store) writeLoop() {
 				l.company = len(g.answers) + len(l.pending)
 				l.until = time.Now().Add(min(time.Since(g.begun)/2, gatherFor))
 			case <-lazy:
+				s.execute(nil) // what was handed to workers
 				l.sync()
 			case <-s.failed:
 				return
@@ -330,6 +336,7 @@ func (t *txn) flush() error {
 
 // apply writes the batch with the counters as they are now.
 func (t *txn) apply() error {
+	t.writeTaken()
 	if t.batch.Empty() && !t.changed {
 		return nil
 	}
