@@ -214,7 +214,7 @@ func TestPowerCut(t *testing.T) {
 	t.Logf("seed %d", seed)
 	fs := vfs.NewCrashableMem()
 	l := newLedger()
-	cuts := 12
+	cuts := 8
 	if testing.Short() {
 		cuts = 4
 	}

@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -21,28 +22,38 @@ func (t *txn) bury(f *firing, why string) error {
 	if over <= 0 {
 		return nil
 	}
-	// What is over may be in this batch: seen only once it is applied.
-	if err := t.apply(); err != nil {
-		return err
+	dropped, err := t.dropDead(over)
+	if err == nil && dropped < over { // the rest is in this batch
+		if err = t.flush(); err == nil {
+			var more int64
+			more, err = t.dropDead(over - dropped)
+			dropped += more
+		}
 	}
-	_ = t.batch.Close()
-	t.batch = t.s.db.NewBatch()
-	lower, upper := spaceBounds(spaceDead)
-	it, err := t.s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return t.s.readError(err)
-	}
-	defer func() { _ = it.Close() }()
-	dropped := int64(0)
-	for it.First(); it.Valid() && dropped < over; it.Next() {
-		t.delete(it.Key())
-		dropped++
-	}
-	t.count(&t.s.counters.dead, -dropped)
 	if t.s.droppedDead.Add(dropped) == dropped {
 		t.s.log.Warn().Int("limit", t.s.opts.DeadEntries).Msg("there are more dead letters than are kept; the oldest are dropped")
 	}
-	return t.s.iterError(it)
+	return err
+}
+
+// dropDead deletes up to n of the oldest dead letters that are not of this batch.
+func (t *txn) dropDead(n int64) (dropped int64, err error) {
+	lower, upper := spaceBounds(spaceDead)
+	if t.s.deadFrom != nil {
+		lower = slices.Clone(t.s.deadFrom)
+	}
+	it, err := t.s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return 0, t.s.readError(err)
+	}
+	defer func() { _ = it.Close() }()
+	for it.First(); it.Valid() && dropped < n; it.Next() {
+		t.delete(it.Key())
+		t.s.deadFrom = append(append(t.s.deadFrom[:0], it.Key()...), 0) // just behind it
+		dropped++
+	}
+	t.count(&t.s.counters.dead, -dropped)
+	return dropped, t.s.iterError(it)
 }
 
 func (s *Store) iterError(it *pebble.Iterator) error {
@@ -124,7 +135,7 @@ func (s *Store) Redrive(ctx context.Context, ids []string) (n int, err error) {
 		}
 	})
 	if err != nil {
-		return 0, fmt.Errorf("redrive: %w", err)
+		return n, fmt.Errorf("redrive: %w", err)
 	}
 	return n, nil
 }
@@ -132,7 +143,7 @@ func (s *Store) Redrive(ctx context.Context, ids []string) (n int, err error) {
 // Purge forgets dead letters.
 func (s *Store) Purge(ctx context.Context, ids []string) (n int, err error) {
 	if n, err = s.sweep(ctx, ids, nil, nil); err != nil {
-		return 0, fmt.Errorf("purge: %w", err)
+		return n, fmt.Errorf("purge: %w", err)
 	}
 	return n, nil
 }

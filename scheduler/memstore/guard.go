@@ -36,7 +36,10 @@ func (g *guard) hold(op, name string, err error) error {
 	if err == nil || !g.armed.Load() {
 		return err
 	}
-	g.s.fail(fmt.Errorf("%s %s: %w", op, name, err))
+	if !strings.Contains(err.Error(), name) {
+		err = fmt.Errorf("%s %s: %w", op, name, err)
+	}
+	g.s.fail(err)
 	select {}
 }
 

@@ -46,15 +46,14 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 	if len(plans) == 0 {
 		return errs
 	}
-	if err := s.failure(); err != nil {
-		return all(err)
-	}
 	if s.disk.low.Load() {
 		return all(fmt.Errorf("%w: less than the reserve of %d bytes is free on the disk of %s", scheduler.ErrFull, s.opts.Reserve, s.opts.Dir))
 	}
 	leave, err := s.enter(ctx)
-	if err != nil {
+	if errors.Is(err, scheduler.ErrClosed) {
 		return all(err)
+	} else if err != nil {
+		return all(fmt.Errorf("%w: %w", scheduler.ErrStore, err))
 	}
 	in := make([]encoded, 0, len(plans))
 	var last map[string]int // of several with one key the last wins

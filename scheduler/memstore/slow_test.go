@@ -239,6 +239,16 @@ func TestSyncModes(t *testing.T) {
 				}
 				return n
 			}
+			// Requests that go on coming do not put it off.
+			more, idle := context.WithCancel(t.Context())
+			defer idle()
+			var busy sync.WaitGroup
+			busy.Go(func() {
+				for more.Err() == nil {
+					_, _ = s.Finish(more, shardID, "w", nil)
+					_, _ = s.Remove(more, "nothing")
+				}
+			})
 			deadline := time.Now().Add(20 * time.Second)
 			for mode == SyncSecond && there(fs.CrashClone(vfs.CrashCloneCfg{})) != 10 {
 				if time.Now().After(deadline) {
@@ -246,6 +256,8 @@ func TestSyncModes(t *testing.T) {
 				}
 				time.Sleep(50 * time.Millisecond)
 			}
+			idle()
+			busy.Wait()
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}

@@ -43,6 +43,7 @@ type Store struct {
 	changes   *changes
 	retries   retryIndex // the writer's
 	retryFrom []byte     // the writer's: no retry waits before this key; nil: not known
+	deadFrom  []byte     // the writer's: every dead letter before this key is gone; nil: not known
 	leases    leases
 	watch     watchers
 	disk      diskState
@@ -180,7 +181,7 @@ func (s *Store) load() error {
 
 // Failed returns a channel that gets the reason when the store can no longer
 // work: a write or an fsync failed, the disk is full to the last byte, or damage was
-// read. From then on every call fails with scheduler.ErrStore; nothing that was answered
+// read. It gets it once. From then on every call fails with scheduler.ErrStore; nothing that was answered
 // is lost, and whoever runs the store should say why and exit. After a
 // failure the database is left as it is, not closed, and some goroutines with it.
 func (s *Store) Failed() <-chan error { return s.failures }

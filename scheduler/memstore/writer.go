@@ -119,6 +119,7 @@ type writing struct {
 	pending  []*request // applied, to be answered by the next fsync
 	urgent   bool       // one of them must not wait for company
 	unsynced bool       // something is applied that no fsync has been asked for
+	lazyAt   time.Time  // when one is to be asked for even if nobody waits; zero: not yet known
 	inFlight bool       // an fsync is under way
 
 	// Whoever was just answered is likely to be back at once with the next request. Waiting
@@ -157,9 +158,20 @@ func (s *Store) writeLoop() {
 		spare = requests
 
 		gathering := false
-		if !l.inFlight && len(l.pending) > 0 {
+		var lazy time.Duration // until lazyAt; 0: nothing waits for it
+		switch {
+		case l.inFlight:
+		case len(l.pending) > 0:
 			gathering = !closed && !l.urgent && len(l.pending) < l.company && time.Now().Before(l.until)
 			if !gathering {
+				l.sync()
+			}
+		case s.lazySync > 0 && (l.unsynced || s.work.news.Load()):
+			if l.lazyAt.IsZero() {
+				l.lazyAt = time.Now().Add(s.lazySync)
+			}
+			if lazy = time.Until(l.lazyAt); lazy <= 0 {
+				s.execute(nil) // what was handed to workers
 				l.sync()
 			}
 		}
@@ -170,10 +182,10 @@ func (s *Store) writeLoop() {
 		case closed && !l.inFlight:
 			return
 		default:
-			var lazy <-chan time.Time
-			if (l.unsynced || s.work.news.Load()) && !l.inFlight && s.lazySync > 0 {
-				timer.Reset(s.lazySync)
-				lazy = timer.C
+			var due <-chan time.Time
+			if lazy > 0 {
+				timer.Reset(lazy)
+				due = timer.C
 			}
 			select {
 			case <-w.wake:
@@ -181,9 +193,7 @@ func (s *Store) writeLoop() {
 				l.inFlight = false
 				l.company = len(g.answers) + len(l.pending)
 				l.until = time.Now().Add(min(time.Since(g.begun)/2, gatherFor))
-			case <-lazy:
-				s.execute(nil) // what was handed to workers
-				l.sync()
+			case <-due:
 			case <-s.failed:
 				return
 			}
@@ -233,7 +243,7 @@ func (l *writing) sync() {
 		return
 	}
 	l.s.groups <- group{b, l.pending, time.Now()}
-	l.pending, l.urgent, l.unsynced, l.inFlight = nil, false, false, true
+	l.pending, l.urgent, l.unsynced, l.inFlight, l.lazyAt = nil, false, false, true, time.Time{}
 }
 
 // execute runs requests in one batch and applies what they wrote, not synced.
