@@ -13,6 +13,7 @@ needed=(
 	"redis-server      command -v redis-server"
 	"mariadb-server    command -v mariadbd"
 	"beanstalkd        command -v beanstalkd"
+	"curl              command -v curl"
 	"thrift-compiler   command -v thrift"
 	"python3           test -x /usr/bin/python3"
 	"python3-thrift    /usr/bin/python3 -c 'import thrift'"
