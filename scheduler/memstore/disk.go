@@ -58,7 +58,10 @@ func (s *Store) diskLoop(ctx context.Context) {
 	tick := time.NewTicker(diskEvery)
 	defer tick.Stop()
 	for {
-		s.lookAtDisk()
+		// Twice what it takes, so that laying it does not bring the disk below the reserve.
+		if free, ok := s.lookAtDisk(); ok && free > s.opts.Reserve+2*s.opts.Ballast {
+			s.layBallast()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -69,14 +72,18 @@ func (s *Store) diskLoop(ctx context.Context) {
 	}
 }
 
-// lookAtDisk compares the free space with the reserve.
-func (s *Store) lookAtDisk() {
+// lookAtDisk compares the free space with the reserve. ok is false where it
+// cannot be measured; a full disk shows by itself then.
+func (s *Store) lookAtDisk() (free int64, ok bool) {
 	d := &s.disk
+	if d.fs == nil {
+		return 0, false
+	}
 	u, err := d.fs.GetDiskUsage(d.dir)
 	if err != nil {
-		return // not to be measured here; a full disk shows by itself
+		return 0, false
 	}
-	free := int64(u.AvailBytes)
+	free = int64(u.AvailBytes)
 	if low := free < s.opts.Reserve; low != d.low.Swap(low) {
 		if low {
 			s.log.Error().Int64("free", free).Int64("reserve", s.opts.Reserve).Str("dir", d.dir).
@@ -85,10 +92,7 @@ func (s *Store) lookAtDisk() {
 			s.log.Info().Int64("free", free).Str("dir", d.dir).Msg("there is room on the disk again: plans are accepted")
 		}
 	}
-	// Twice what it takes, so that laying it does not bring the disk below the reserve.
-	if free > s.opts.Reserve+2*s.opts.Ballast {
-		s.layBallast()
-	}
+	return free, true
 }
 
 // layBallast makes the file that is given up when the disk is full.

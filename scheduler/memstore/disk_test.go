@@ -77,6 +77,16 @@ func TestReserve(t *testing.T) {
 	runOne(t, s, l, "a", sec)
 	fs.TestingSetDiskUsage(usage(1 << 30))
 	eventually(t, "plans are accepted again", func() bool { return put("d") == nil })
+
+	// It is known from the beginning.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fs.TestingSetDiskUsage(usage(255 << 20))
+	s = open(t, o)
+	if err := put("e"); !errors.Is(err, scheduler.ErrFull) {
+		t.Errorf("first Put on a disk that is nearly full: %v, want ErrFull", err)
+	}
 }
 
 // tight is a disk that is full as long as the ballast is there.

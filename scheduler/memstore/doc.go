@@ -6,8 +6,8 @@
 // A Put, Remove or Claim that was answered is on disk (with SyncAlways, the
 // default): it survives a crash of the process and a power cut. A Finish, a
 // Promote and a Rescue are answered once they are written, and are on disk
-// lazySync later: if the machine dies in between, the firing repeats under the
-// same id. What a crash leaves half written at the end of the write-ahead log was
+// lazySync later: if the process or the machine dies in between, the firing
+// repeats under the same id. What a crash leaves half written at the end of the write-ahead log was
 // never answered and is dropped at the next Open; damage before that end, or in a
 // table, is refused with the name of the file. Damage in the last block of the log
 // (32 KiB) cannot be told from such an end.
@@ -24,8 +24,9 @@
 // second goroutine waits for the fsync of each group of requests and then
 // answers them, so that the next group is applied while the last one is being
 // synced; one fsync serves all that gathered meanwhile. Pebble is called for
-// writing from the writer only: if it stalls, or panics as it does when it cannot
-// write its log, callers are answered by their deadline or by the failure.
+// writing from the writer only: if it stalls, callers are answered by their
+// deadline. What Pebble would do about a write that fails, it never learns of: see
+// guard.go.
 //
 // Claimed firings are queued in memory after the claim is synced, and taken from
 // there: a Take waits for no disk. Who has taken what is not stored, only how far each
@@ -54,7 +55,7 @@
 // and claims a second's plans reads them in one sweep: with ten million plans
 // around them a read of each by key would be what the tick waits for. Get reads twice.
 //
-// A sequence number is given once: f, x, r, k keys are written once and removed
+// A sequence number is given once: f, r and k keys are written once and removed
 // once, which is what Pebble's SingleDelete asks for, and leaves no tombstones
 // behind a firing that comes and goes within one memtable.
 //

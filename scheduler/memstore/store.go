@@ -105,6 +105,7 @@ func Open(o Options) (*Store, error) {
 		err = errors.Join(err, s.db.Close(), s.disk.close(), s.dir.release())
 		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
 	}
+	s.lookAtDisk() // before the first Put
 	s.guard.armed.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
