@@ -22,6 +22,8 @@ var (
 	ErrUnsure       = errors.New("durability unknown")             // stored, but the wished copies did not confirm
 	ErrFenced       = errors.New("fenced: the lease is no longer") // another term leads this shard
 	ErrLeaseHeld    = errors.New("lease is held by another replica")
+	ErrLayout       = errors.New("the deployment has another layout")      // shards, zone or the like differ from what all replicas share: this one must not start
+	ErrReplicaTaken = errors.New("replica id is taken by another process") // which lives, and started earlier
 	ErrClosed       = errors.New("closed")
 	ErrShuttingDown = errors.New("shutting down")
 )

@@ -105,7 +105,12 @@ type LeaseStore interface {
 	Resign(ctx context.Context, l Lease) error
 
 	// Announce publishes what is known of this replica and returns all replicas
-	// seen lately, this one included.
+	// seen lately, this one included. ErrReplicaTaken: another process, by its
+	// Started, announced itself under this id after this process last did, and
+	// started earlier; nothing is changed then. So of two that live under one id
+	// the later one is told, at its second or third announcement, while what a dead
+	// one left behind is replaced. ErrLayout: the deployment's layout is not (any
+	// more) the one this store was opened with.
 	Announce(ctx context.Context, r Replica) ([]Replica, error)
 
 	// Now is the store's own time, for the leader to compare its clock with.
@@ -350,6 +355,20 @@ type Observer interface {
 	// Shards returns the state of every shard. It costs a few reads per shard and
 	// action, never a scan of plans.
 	Shards(ctx context.Context, now time.Time) ([]ShardState, error)
+
+	// Replicas returns all replicas seen lately, by id, as they last announced
+	// themselves. It announces nobody.
+	Replicas(ctx context.Context) ([]Replica, error)
+
+	// Check looks through the whole store and reports what does not fit together
+	// (at rest: invariant I9), and what the store's own configuration cannot
+	// promise. In a store that is well, and busy, it reports no SeverityError: what
+	// is only under way is looked at again before it is called one. It changes
+	// nothing, holds up nobody for long, and takes time in proportion to what is
+	// stored. report is called from one goroutine. A store may stop after some
+	// hundred findings of a kind and says so in a last one. The error says that the
+	// check could not be completed; what was reported until then stands.
+	Check(ctx context.Context, report func(Finding)) error
 
 	// Watch calls fn, from one goroutine, with events until ctx is done or the
 	// connection to the store breaks; the caller then watches again. The first

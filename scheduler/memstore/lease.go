@@ -125,7 +125,8 @@ func (s *Store) Resign(ctx context.Context, x scheduler.Lease) error {
 	return nil
 }
 
-// Announce publishes a replica and returns those seen lately, by id.
+// Announce publishes a replica and returns those seen lately, by id. It never
+// fails with ErrReplicaTaken: the directory's lock keeps other processes out.
 func (s *Store) Announce(ctx context.Context, r scheduler.Replica) ([]scheduler.Replica, error) {
 	leave, err := s.enter(ctx)
 	if err != nil {
@@ -138,17 +139,35 @@ func (s *Store) Announce(ctx context.Context, r scheduler.Replica) ([]scheduler.
 	r.Seen = s.opts.Now()
 	r.Leads = slices.Clone(r.Leads)
 	l.replicas[r.ID] = r
-	var all []scheduler.Replica
-	for id, o := range l.replicas {
-		if r.Seen.Sub(o.Seen) > replicaTTL {
+	return l.live(r.Seen), nil
+}
+
+// Replicas returns those seen lately, by id: this process, under every id it
+// announced itself.
+func (s *Store) Replicas(ctx context.Context) ([]scheduler.Replica, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	l := &s.leases
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live(s.opts.Now()), nil
+}
+
+// live returns the replicas seen lately and forgets the others. l.mu is held.
+func (l *leases) live(now time.Time) (all []scheduler.Replica) {
+	for id, r := range l.replicas {
+		if now.Sub(r.Seen) > replicaTTL {
 			delete(l.replicas, id)
 			continue
 		}
-		o.Leads = slices.Clone(o.Leads)
-		all = append(all, o)
+		r.Leads = slices.Clone(r.Leads)
+		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b scheduler.Replica) int { return compare(a.ID, b.ID) })
-	return all, nil
+	return all
 }
 
 // Now is the store's clock.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"github.com/snower/forsun/scheduler"
 )
 
 // childEnv marks the process that runs a test of its own: see inChild.
@@ -73,12 +75,12 @@ func settle(t testing.TB, s *Store) {
 // wantWhole fails the test if the store does not fit together.
 func wantWhole(t testing.TB, s *Store) {
 	t.Helper()
-	findings, err := s.Check(context.Background())
-	if err != nil {
+	if err := s.Check(context.Background(), func(f scheduler.Finding) {
+		if f.Severity == scheduler.SeverityError {
+			t.Errorf("Check: %+v", f)
+		}
+	}); err != nil {
 		t.Errorf("Check: %v", err)
-	}
-	for _, f := range findings {
-		t.Errorf("Check: %s", f)
 	}
 }
 

@@ -50,8 +50,10 @@ func (r *rig) calls(l scheduler.Lease, f *scheduler.Firing) map[string]func(cont
 			_, err := s.Purge(ctx, []string{"1-1"})
 			return err
 		},
-		"Shards": func(ctx context.Context) error { _, err := s.Shards(ctx, now); return err },
-		"Watch":  func(ctx context.Context) error { return s.Watch(ctx, func(scheduler.Event) {}) },
+		"Shards":   func(ctx context.Context) error { _, err := s.Shards(ctx, now); return err },
+		"Replicas": func(ctx context.Context) error { _, err := s.Replicas(ctx); return err },
+		"Check":    func(ctx context.Context) error { return s.Check(ctx, func(scheduler.Finding) {}) },
+		"Watch":    func(ctx context.Context) error { return s.Watch(ctx, func(scheduler.Event) {}) },
 		"Due": func(ctx context.Context) error {
 			_, err := s.Due(ctx, scheduler.DueQuery{Shard: l.Shard, Action: DefaultAction, To: now.Unix(), Limit: 10})
 			return err

@@ -110,6 +110,7 @@ func runModel(t *testing.T, f Factory) {
 			"redrive": m.stepRedrive,
 		})
 		m.checkAll()
+		m.wantWhole()
 	})
 }
 

@@ -163,6 +163,7 @@ func observeRows() []row {
 			if int64(scheduled) != live {
 				r.Errorf("the schedules hold %d plans, want %d", scheduled, live)
 			}
+			r.wantWhole()
 		}},
 
 		// Other replicas hear of plans that are due soon, of work, and of vacant

@@ -75,7 +75,9 @@ func Run(t *testing.T, f Factory) {
 		{"History", historyRows()},
 		{"Dead", deadRows()},
 		{"Lease", leaseRows()},
+		{"Replica", replicaRows()},
 		{"Observe", observeRows()},
+		{"Check", checkRows()},
 		{"Context", contextRows()},
 		{"Reopen", reopenRows()},
 	}
