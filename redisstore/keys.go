@@ -1,0 +1,100 @@
+package redisstore
+
+import (
+	"strconv"
+	"strings"
+)
+
+// keyspace builds every key that forsun has in Redis. Keys of a shard begin with
+// its hash tag, so that a Cluster keeps them on one node, and so that braces in a
+// user's key are harmless: the first tag counts (Redis Cluster specification,
+// "Hash tags").
+type keyspace struct{ prefix string }
+
+// shardKeys are the keys of one shard, made once.
+//
+//	plan:<key>               string  a plan: see codec.go
+//	schedule:<action>        zset    key → next due second
+//	index                    zset    keys, all with score 0, for listing by prefix
+//	actions                  set     actions that plans of the shard have had
+//	leader                   string  the lease: <term>:<replica>:<random>
+//	term                     string  counter: the last term given
+//	firings:<action>         list    claimed firings, oldest first
+//	held:<action>:<worker>   hash    receipt → firing that the worker has taken
+//	workers                  hash    worker → heartbeat counter
+//	retries                  zset    firings that wait for a time (member: see waiting) → that time, ms
+//	retry:<key>              hash    the firings of a plan that wait to be retried: member → firing
+//	deferred                 hash    the ones deferred before their first attempt: member → firing
+//	backlog                  hash    <action> → unfinished firings, <action>:bytes → their size, :total
+//	changes                  string  counter of the changes that follow
+//	changed, changed:old     hash    key → number of its last change while firings were unfinished
+//	dead                     stream  dead letters
+//	history                  stream  finished attempts, one entry a batch
+//	history:sizes            list    attempts:bytes:ms of each of those entries
+//	quarantine               hash    key → why, and the raw value, of what could not be decoded
+type shardKeys struct {
+	id  int
+	tag string // "forsun:{0}:"
+
+	index, actions, leader, term, workers, retries, deferred, backlog string
+	changes, changed, changedOld, dead, history, historySizes         string
+	quarantine                                                        string
+}
+
+func (k keyspace) shard(id int) *shardKeys {
+	tag := k.prefix + ":{" + strconv.Itoa(id) + "}:"
+	return &shardKeys{
+		id: id, tag: tag,
+		index: tag + "index", actions: tag + "actions", leader: tag + "leader", term: tag + "term",
+		workers: tag + "workers", retries: tag + "retries", deferred: tag + "deferred", backlog: tag + "backlog",
+		changes: tag + "changes", changed: tag + "changed", changedOld: tag + "changed:old",
+		dead: tag + "dead", history: tag + "history", historySizes: tag + "history:sizes",
+		quarantine: tag + "quarantine",
+	}
+}
+
+func (s *shardKeys) plan(key string) string        { return s.tag + "plan:" + key }
+func (s *shardKeys) retry(key string) string       { return s.tag + "retry:" + key }
+func (s *shardKeys) schedule(action string) string { return s.tag + "schedule:" + action }
+func (s *shardKeys) firings(action string) string  { return s.tag + "firings:" + action }
+func (s *shardKeys) held(action, worker string) string {
+	return s.tag + "held:" + action + ":" + worker
+}
+
+// layout is a hash: what the whole deployment must agree on.
+func (k keyspace) layout() string { return k.prefix + ":layout" }
+
+// replicas is a hash: replica → what it announced last, JSON.
+func (k keyspace) replicas() string { return k.prefix + ":replicas" }
+
+// events is the channel on which replicas wake each other. Channels know no
+// database number, so that it stands in the name.
+func (k keyspace) events(db int) string { return k.prefix + ":events:" + strconv.Itoa(db) }
+
+// waiting names a firing that waits for a time, in retries and beside it: 'r' (in
+// retry:<key>) or 'd' (in deferred), the firing's id, its action, its key.
+type waiting struct {
+	deferred    bool
+	id          string
+	action, key string
+}
+
+func (w waiting) member() string {
+	kind := "r"
+	if w.deferred {
+		kind = "d"
+	}
+	return kind + w.id + ":" + w.action + ":" + w.key
+}
+
+func parseWaiting(member string) (w waiting, ok bool) {
+	if len(member) < 1 || member[0] != 'r' && member[0] != 'd' {
+		return w, false
+	}
+	id, rest, ok := strings.Cut(member[1:], ":")
+	if !ok {
+		return w, false
+	}
+	action, key, ok := strings.Cut(rest, ":")
+	return waiting{deferred: member[0] == 'd', id: id, action: action, key: key}, ok
+}
