@@ -1,13 +1,11 @@
-// Package redistest starts throwaway redis-servers for tests: real ones, on free
-// ports of 127.0.0.1, with a directory of their own, gone with the test.
 package redistest
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,19 +15,28 @@ import (
 	"github.com/snower/forsun/redisstore/redistest/proc"
 )
 
-// portAttempts is how many ports are tried: between finding a port free and
+// portAttempts is how often ports are chosen: between finding a port free and
 // redis-server binding it another process may take it.
 const portAttempts = 5
 
-// Server is a standalone redis-server.
+// settleTimeout is how long replicas, clusters and sentinels may take until they
+// agree: generous, because tests of many packages share the machine.
+const settleTimeout = 30 * time.Second
+
+// Server is a redis-server: a standalone one, a replica, a node of a Cluster, or
+// a sentinel.
 type Server struct {
 	Addr string // "127.0.0.1:port"
 	Dir  string // its working directory: RDB, AOF and config file
 	Port int
 
-	t    testing.TB
-	path string
-	proc *proc.Process // nil while stopped
+	t         testing.TB
+	path      string
+	args      []string      // after the config file
+	env       []string      // beside the test's own
+	listening string        // what it prints once it listens
+	proc      *proc.Process // nil while stopped
+	paused    bool
 }
 
 // Start runs a redis-server on a free port with the given lines added to its
@@ -38,34 +45,13 @@ type Server struct {
 // missing redis-server fails the test.
 func Start(t testing.TB, conf ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, path: proc.Find(t, "redis-server", "redis-server"), Dir: t.TempDir()}
-	t.Cleanup(s.Kill)
-	var err error
-	for range portAttempts {
-		s.Port = FreePort(t)
-		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
-		lines := append([]string{
-			"bind 127.0.0.1",
-			"port " + strconv.Itoa(s.Port),
-			"dir " + s.Dir,
-			"daemonize no",
-			"loglevel notice",
-			`save ""`,
-			"appendonly no",
-			"repl-diskless-sync-delay 0",
-		}, conf...)
-		if err := os.WriteFile(s.config(), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err = s.start(); err == nil {
-			return s
-		}
-		if !strings.Contains(err.Error(), "Address already in use") {
-			break
-		}
-	}
-	t.Fatal(err)
-	return nil
+	s := newServer(t)
+	onFreePorts(t, func() error {
+		s.choosePort()
+		s.configure(conf...)
+		return s.start()
+	})
+	return s
 }
 
 // FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago,
@@ -73,6 +59,61 @@ func Start(t testing.TB, conf ...string) *Server {
 func FreePort(t testing.TB) int {
 	t.Helper()
 	return proc.FreePort(t)
+}
+
+// onFreePorts calls start, which chooses ports and starts servers on them, again
+// for as long as others take the ports first.
+func onFreePorts(t testing.TB, start func() error) {
+	t.Helper()
+	var err error
+	for range portAttempts {
+		if err = start(); err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "Address already in use") {
+			break
+		}
+	}
+	t.Fatal(err)
+}
+
+// newServer returns a server that has a directory, and no port yet.
+func newServer(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{t: t, Dir: t.TempDir(), path: proc.Find(t, "redis-server", "redis-server"),
+		listening: "Ready to accept connections"}
+	t.Cleanup(s.Kill)
+	return s
+}
+
+func (s *Server) choosePort() {
+	s.t.Helper()
+	s.Port = FreePort(s.t)
+	s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
+}
+
+// configure writes the config file: conf after, and so above, what every server
+// of this package has.
+func (s *Server) configure(conf ...string) {
+	s.t.Helper()
+	s.write("redis.conf", append([]string{
+		"bind 127.0.0.1",
+		"port " + strconv.Itoa(s.Port),
+		"dir " + s.Dir,
+		"daemonize no",
+		"loglevel notice",
+		`save ""`,
+		"appendonly no",
+		"repl-diskless-sync-delay 0",
+	}, conf...))
+}
+
+// write writes a file of lines into the server's directory.
+func (s *Server) write(name string, lines []string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.Dir, name), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // Stop ends the server as an operator would (SIGTERM) and waits for its end.
@@ -84,16 +125,17 @@ func (s *Server) Stop() {
 	if err := s.proc.Stop(); err != nil {
 		s.t.Errorf("redis-server: %v", err)
 	}
-	s.proc = nil
+	s.proc, s.paused = nil, false
 }
 
-// Kill ends the server as a crash would (SIGKILL) and waits for its end.
+// Kill ends the server as a crash would (SIGKILL), paused or not, and waits for
+// its end.
 func (s *Server) Kill() {
 	if s.proc == nil {
 		return
 	}
 	s.proc.Kill()
-	s.proc = nil
+	s.proc, s.paused = nil, false
 }
 
 // Restart stops the server if it runs and starts it again: same port, same
@@ -106,6 +148,34 @@ func (s *Server) Restart() {
 	}
 }
 
+// Pause stops the server where it stands (SIGSTOP) until Resume: it accepts
+// connections and answers nothing, as a machine that hangs.
+func (s *Server) Pause() {
+	s.t.Helper()
+	if s.proc == nil {
+		s.t.Fatalf("pause redis-server %s: it does not run", s.Addr)
+	}
+	if err := s.proc.Pause(); err != nil {
+		s.t.Fatalf("pause redis-server: %v", err)
+	}
+	s.paused = true
+}
+
+// Resume lets a paused server go on (SIGCONT).
+func (s *Server) Resume() {
+	s.t.Helper()
+	if s.proc == nil {
+		s.t.Fatalf("resume redis-server %s: it does not run", s.Addr)
+	}
+	if err := s.proc.Resume(); err != nil {
+		s.t.Fatalf("resume redis-server: %v", err)
+	}
+	s.paused = false
+}
+
+// runs says whether the server can answer.
+func (s *Server) runs() bool { return s.proc != nil && !s.paused }
+
 // PID returns the process id of the running server, 0 while it is stopped.
 func (s *Server) PID() int {
 	if s.proc == nil {
@@ -114,10 +184,12 @@ func (s *Server) PID() int {
 	return s.proc.PID()
 }
 
-func (s *Server) config() string { return filepath.Join(s.Dir, "redis.conf") }
-
 func (s *Server) start() error {
-	p, err := proc.Start(s.path, []string{s.config()}, s.ready)
+	cmd := exec.Command(s.path, append([]string{filepath.Join(s.Dir, "redis.conf")}, s.args...)...)
+	if len(s.env) > 0 {
+		cmd.Env = append(cmd.Environ(), s.env...)
+	}
+	p, err := proc.StartCommand(cmd, s.ready)
 	if err != nil {
 		return err
 	}
@@ -129,24 +201,42 @@ func (s *Server) start() error {
 // answer counts (one that wants a password says NOAUTH) but that it is still
 // loading its data.
 func (s *Server) ready(printed string) error {
-	if !strings.Contains(printed, "Ready to accept connections") {
+	if !strings.Contains(printed, s.listening) {
 		return errors.New("redis-server does not listen yet")
 	}
-	c, err := net.DialTimeout("tcp", s.Addr, time.Second)
+	_, err := Try(s.Addr, "PING")
+	if refused := ReplyError(""); errors.As(err, &refused) && !strings.HasPrefix(string(refused), "LOADING") {
+		return nil
+	}
+	return err
+}
+
+// eventually polls until check returns nil, and fails the test with what it
+// returned last if that takes longer than settleTimeout.
+func eventually(t testing.TB, what string, check func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(settleTimeout); ; time.Sleep(20 * time.Millisecond) {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s: %v", what, settleTimeout, err)
+		}
+	}
+}
+
+// info returns a field of INFO, or why it cannot be had.
+func info(addr, section, field string) (string, error) {
+	reply, err := Try(addr, "INFO", section)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := c.Write([]byte("PING\r\n")); err != nil {
-		return err
+	text, _ := reply.(string)
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			return strings.TrimSpace(value), nil
+		}
 	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if strings.HasPrefix(line, "-LOADING") {
-		return fmt.Errorf("redis-server: %s", strings.TrimSpace(line))
-	}
-	return nil
+	return "", fmt.Errorf("%s: INFO %s has no field %s", addr, section, field)
 }

@@ -7,7 +7,6 @@ package proc
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -45,17 +44,6 @@ func Find(t testing.TB, debianPackage string, names ...string) string {
 	return ""
 }
 
-// FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // Process is a running server.
 type Process struct {
 	cmd  *exec.Cmd
@@ -70,7 +58,12 @@ type Process struct {
 // if the program ends before, or is not ready within 30 s; the error then holds
 // that tail.
 func Start(path string, args []string, ready func(printed string) error) (*Process, error) {
-	p := &Process{cmd: exec.Command(path, args...), out: &tail{}, done: make(chan struct{})}
+	return StartCommand(exec.Command(path, args...), ready)
+}
+
+// StartCommand is Start for a program that needs an environment of its own.
+func StartCommand(cmd *exec.Cmd, ready func(printed string) error) (*Process, error) {
+	p := &Process{cmd: cmd, out: &tail{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = dieWithParent()
 	started := make(chan error, 1)
@@ -87,7 +80,7 @@ func Start(path string, args []string, ready func(printed string) error) (*Proce
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", path, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -97,12 +90,12 @@ func Start(path string, args []string, ready func(printed string) error) (*Proce
 		}
 		select {
 		case <-p.done:
-			return nil, fmt.Errorf("%s ended instead of starting: %v\n%s", path, p.err, p.out)
+			return nil, fmt.Errorf("%s ended instead of starting: %v\n%s", cmd.Path, p.err, p.out)
 		default:
 		}
 		if time.Now().After(deadline) {
 			p.Kill()
-			return nil, fmt.Errorf("%s was not ready within %s: %w\n%s", path, startTimeout, err, p.out)
+			return nil, fmt.Errorf("%s was not ready within %s: %w\n%s", cmd.Path, startTimeout, err, p.out)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -114,12 +107,13 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Output returns the last of what the program printed.
 func (p *Process) Output() string { return p.out.String() }
 
-// Stop asks the program to end (SIGTERM), waits, and kills it if it does not. It
-// may be called again.
+// Stop asks the program to end (SIGTERM), waits, and kills it if it does not. A
+// paused one goes on for that. It may be called again.
 func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop pid %d: %w", p.PID(), err)
 	}
+	p.Resume() // fails only if it has ended already
 	select {
 	case <-p.done:
 		return nil
@@ -129,7 +123,8 @@ func (p *Process) Stop() error {
 	}
 }
 
-// Kill ends the program at once (SIGKILL) and waits. It may be called again.
+// Kill ends the program at once (SIGKILL), paused or not, and waits. It may be
+// called again.
 func (p *Process) Kill() {
 	p.cmd.Process.Kill() // fails only if it has ended already
 	<-p.done

@@ -1,0 +1,14 @@
+// Package redistest starts throwaway Redis for tests: real servers, on free
+// ports of 127.0.0.1, with directories of their own, gone with the test even if
+// it is killed. A server that is not installed fails the test.
+//
+//   - Start: a standalone server. Stop, Kill, Restart, Pause and Resume do to it
+//     what happens to servers.
+//   - StartCluster: a Redis Cluster, whose slots can be moved and whose masters
+//     can be failed over.
+//   - Do, Try, Conn and CLI speak to them without a client library.
+//
+// It is no part of the product: only tests import it. Methods that fail a test
+// are for the test's goroutine, and one Server or Cluster is for one goroutine at
+// a time; Try, Conn and the address of a server are for all.
+package redistest
