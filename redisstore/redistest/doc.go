@@ -6,9 +6,11 @@
 //     what happens to servers.
 //   - StartCluster: a Redis Cluster, whose slots can be moved and whose masters
 //     can be failed over.
+//   - NewProxy: a network in front of a server that cuts, swallows, holds, delays
+//     and slices, and loses the reply to a chosen request.
 //   - Do, Try, Conn and CLI speak to them without a client library.
 //
 // It is no part of the product: only tests import it. Methods that fail a test
 // are for the test's goroutine, and one Server or Cluster is for one goroutine at
-// a time; Try, Conn and the address of a server are for all.
+// a time; a Proxy, Try, Conn and the address of a server are for all.
 package redistest

@@ -89,8 +89,10 @@ func newServer(t testing.TB) *Server {
 func (s *Server) choosePort() {
 	s.t.Helper()
 	s.Port = FreePort(s.t)
-	s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
+	s.Addr = addrOf(s.Port)
 }
+
+func addrOf(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // configure writes the config file: conf after, and so above, what every server
 // of this package has.

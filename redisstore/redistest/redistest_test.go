@@ -33,6 +33,28 @@ func TestServerTakesConfigurationLines(t *testing.T) {
 	}
 }
 
+func TestServerHangsAndGoesOn(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c, err := redistest.Dial(s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s.Pause()
+	c.Send("PING")
+	wantSilence(t, "from a paused server", c)
+	s.Resume()
+	if got, err := c.Receive(); got != "PONG" || err != nil {
+		t.Errorf("PING of a server that goes on: got %v, %v", got, err)
+	}
+	s.Pause()
+	s.Stop()
+	if got := s.PID(); got != 0 {
+		t.Errorf("a paused server was stopped: got pid %d", got)
+	}
+}
+
 func TestServerEndsWithItsTest(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
