@@ -56,6 +56,12 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
+// Port returns the port of Addr, for a "replicaof" line.
+func (p *Proxy) Port() string {
+	_, port, _ := net.SplitHostPort(p.Addr)
+	return port
+}
+
 // Cut resets all connections and refuses new ones.
 func (p *Proxy) Cut() {
 	p.mu.Lock()

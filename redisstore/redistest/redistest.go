@@ -98,7 +98,7 @@ func addrOf(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa
 // of this package has.
 func (s *Server) configure(conf ...string) {
 	s.t.Helper()
-	s.write("redis.conf", append([]string{
+	lines := append([]string{
 		"bind 127.0.0.1",
 		"port " + strconv.Itoa(s.Port),
 		"dir " + s.Dir,
@@ -106,8 +106,8 @@ func (s *Server) configure(conf ...string) {
 		"loglevel notice",
 		`save ""`,
 		"appendonly no",
-		"repl-diskless-sync-delay 0",
-	}, conf...))
+	}, replicationConf()...)
+	s.write("redis.conf", append(lines, conf...))
 }
 
 // write writes a file of lines into the server's directory.
