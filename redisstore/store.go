@@ -15,6 +15,18 @@ type Store struct {
 	keys   keyspace
 	ids    []int              // shard ids, in order
 	shards map[int]*shardKeys // by id
+
+	link // the connection to Redis: see open.go
+}
+
+// prepare sets what follows from opts.
+func (s *Store) prepare() {
+	s.keys = keyspace{s.opts.Prefix}
+	s.ids = s.opts.Shards
+	s.shards = make(map[int]*shardKeys, len(s.ids))
+	for _, id := range s.ids {
+		s.shards[id] = s.keys.shard(id)
+	}
 }
 
 // shardOf returns the keys of the shard that key belongs to: a fixed hash (FNV-1a,
