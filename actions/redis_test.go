@@ -2,18 +2,8 @@ package actions
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -285,15 +275,12 @@ func TestRedisRetryable(t *testing.T) {
 func TestRedisLogin(t *testing.T) {
 	t.Parallel()
 	const secret = "pass-w0rd-s3cret"
-	certificate, roots := selfSigned(t)
-	tlsPort := strconv.Itoa(redistest.FreePort(t))
-	s := redistest.Start(t, "requirepass "+secret, "user alice on >alice-"+secret+" ~alice:* +set +select +ping",
-		"tls-port "+tlsPort, "tls-cert-file "+certificate+"/cert.pem", "tls-key-file "+certificate+"/key.pem", "tls-auth-clients no")
+	s := redistest.StartTLS(t, "requirepass "+secret, "user alice on >alice-"+secret+" ~alice:* +set +select +ping")
 	plain := redisParamsOf(s.Addr)
-	encrypted := map[string]string{"host": "127.0.0.1", "port": tlsPort, "tls": "true"}
+	encrypted := map[string]string{"host": "127.0.0.1", "port": strconv.Itoa(s.TLSPort), "tls": "true"}
 
 	options := DefaultRedisOptions()
-	options.TLS = &tls.Config{RootCAs: roots}
+	options.TLS = s.ClientTLS(t)
 	trusting := NewRedis(options)
 	defer trusting.Close()
 	strict := newRedis(t)
@@ -336,42 +323,6 @@ func TestRedisLogin(t *testing.T) {
 	for _, command := range []string{"SUBSCRIBE " + secret, "SHUTDOWN " + secret} {
 		wantNoSecret(t, command, secret, "", strict.Check(map[string]string{"command": command}))
 	}
-}
-
-// selfSigned writes cert.pem and key.pem for 127.0.0.1 and returns the directory
-// and the pool that trusts them.
-func selfSigned(t *testing.T) (dir string, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir = t.TempDir()
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
-	for name, b := range map[string][]byte{
-		"cert.pem": certPEM,
-		"key.pem":  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	roots = x509.NewCertPool()
-	roots.AppendCertsFromPEM(certPEM)
-	return dir, roots
 }
 
 func TestRedisEndsAtItsDeadline(t *testing.T) {
