@@ -21,7 +21,11 @@ type finisher struct {
 	queue   []Finish
 	closed  bool
 	arrived chan struct{}
+	logged  time.Time // when a failure was logged last; of run only
 }
+
+// finishLogEvery bounds how often failing finishes are logged.
+const finishLogEvery = 10 * time.Second
 
 func newFinisher(w *workers, shard int) *finisher {
 	return &finisher{w: w, shard: shard, arrived: make(chan struct{}, 1)}
@@ -86,7 +90,10 @@ func (f *finisher) send(ctx context.Context, batch []Finish) bool {
 			return true
 		}
 		e.counters.StoreErrors.Add(1)
-		e.log.Warn().Err(err).Int("shard", f.shard).Int("firings", len(batch)).Msg("cannot finish; sending again")
+		if now := time.Now(); f.logged.IsZero() || now.Sub(f.logged) >= finishLogEvery {
+			f.logged = now
+			e.log.Warn().Err(err).Int("shard", f.shard).Int("firings", len(batch)).Msg("cannot finish; sending again")
+		}
 		if sleep(ctx, wait) != nil || errors.Is(err, ErrClosed) {
 			return false
 		}
