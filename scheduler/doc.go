@@ -61,13 +61,26 @@
 // last successful campaign or renewal + TTL − margin) on its monotonic clock,
 // and a lease is renewed only while the shard loop completes its passes.
 //
+// Replicas announce themselves once a second, with what they lead. A vacant lease
+// is open to all; where one replica has led at least two shards more than another
+// for two seconds, the one that leads the most gives one up, and another each
+// second until that is no longer so. What is even then stays where it is.
+//
 // # Time
 //
 // A second begins when the later of the leader's clock and the store's clock
 // has reached it: Claim's cutoff is the smaller of the two seconds, checked in
-// the claim's own step. The next due second is computed from the due second,
+// the claim's own step. A leader that knows the store's clock to be behind holds
+// its tick back by that much instead of being refused. The next due second is computed from the due second,
 // never from when something ran. See Schedule for calendars, time zones and
 // daylight saving, Plan.NextClaim for what was missed.
+//
+// Replicas publish by how much their clocks differ from the store's. Of three or
+// more, one that is over a second from what most of them have leads nothing and
+// refuses creates until it is right. Where two or more agree, within a second, and
+// the store's clock is over five seconds from theirs, theirs decides: claims carry
+// the difference (ClaimBatch.Skew). Each needs three announcements in a row, and
+// is an error in the log, once.
 //
 // # What goes wrong, and what happens
 //
@@ -85,6 +98,10 @@
 //	target hangs                               its attempt is cut at its deadline; it holds only its own target's slots
 //	an action's backlog is at its limit        its plans stay in the schedule (Full), where they can still be removed
 //	everything was down                        due seconds within the grace all fire; older ones of a plan collapse into one
+//	replica leads too many shards              it gives them up, one a second, to who leads fewer
+//	this machine's clock is not the fleet's    it leads nothing, and refuses creates
+//	the store's clock is not the fleet's       the fleet's clock decides, if at least two agree
+//	two processes live under one replica id    the one that started later stops
 //	wall clock is set                          the ticker wakes, counts it, and goes on from the new time; due seconds only grow
 //
 // # What is not promised

@@ -20,6 +20,8 @@ const (
 	// bidDelay is how much later a replica bids for each shard it leads beyond its
 	// fair share, so that the others win.
 	bidDelay = 100 * time.Millisecond
+	// bidDelayMost bounds that: the others may be dead, and not known to be.
+	bidDelayMost = 300 * time.Millisecond
 	// stepDownPause is how long a replica that gave a shard up leaves it to others.
 	stepDownPause = time.Second
 	// renewAgain is how soon a renewal that failed is tried again.
@@ -37,15 +39,21 @@ func (el *elector) run(ctx context.Context) {
 	log := el.e.log.With().Int("shard", el.s.id).Logger()
 	quiet := false // an error was logged and has not gone away
 	for ctx.Err() == nil {
+		if el.e.clocks.wrong() != nil {
+			sleep(ctx, campaignEvery)
+			continue
+		}
 		lease, err := el.campaign(ctx)
 		switch {
 		case err == nil:
 			quiet = false
+			el.e.fleet.won(el.s.id)
 			log.Info().Uint64("term", lease.Term).Msg("leading")
 			if cause := el.lead(ctx, lease); errors.Is(cause, ErrFenced) || ctx.Err() != nil {
 				continue
 			}
-			// What went wrong here may not go wrong elsewhere: the others bid first.
+			// What went wrong here may not go wrong elsewhere, and what was given up is
+			// for the others: they bid first.
 			sleep(ctx, stepDownPause)
 			continue
 		case errors.Is(err, ErrLeaseHeld):
@@ -61,7 +69,7 @@ func (el *elector) run(ctx context.Context) {
 		case <-time.After(campaignEvery):
 		}
 		if over := el.overShare(); over > 0 {
-			sleep(ctx, time.Duration(over)*bidDelay)
+			sleep(ctx, min(time.Duration(over)*bidDelay, bidDelayMost))
 		}
 	}
 }
@@ -87,7 +95,13 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 	var current atomic.Pointer[Lease]
 	current.Store(&lease)
 	el.s.lastRun.Store(&lastRun{time.Now()})
+	select {
+	case <-el.s.give: // it was about an earlier term
+	default:
+	}
 	el.s.leads.Store(true)
+	el.e.fleet.soon()
+	defer el.e.fleet.soon()
 	defer el.s.leads.Store(false)
 
 	leading, stop := context.WithCancelCause(ctx)
@@ -95,12 +109,22 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 	loops.Go(func() { stop(newShardLoop(el.e, el.s, &current).run(leading)) })
 	loops.Go(func() { (&rescuer{e: el.e, shard: el.s.id, lease: &current}).run(leading) })
 	loops.Go(func() { stop(el.renew(leading, &current)) })
+	loops.Go(func() {
+		select {
+		case why := <-el.s.give:
+			stop(why)
+		case <-leading.Done():
+		}
+	})
 	loops.Wait()
 
-	if ctx.Err() == nil {
-		log.Warn().Err(context.Cause(leading)).Msg("stepped down")
-	} else {
+	switch cause := context.Cause(leading); {
+	case ctx.Err() != nil:
 		log.Info().Msg("resigned")
+	case errors.Is(cause, errSpread):
+		log.Info().Err(cause).Msg("gave the shard up")
+	default:
+		log.Warn().Err(cause).Msg("stepped down")
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), el.e.opts.StoreTimeout)
 	defer cancel()
@@ -113,6 +137,8 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 var (
 	errTrustEnded = errors.New("the lease could not be renewed in time")
 	errStalled    = errors.New("the shard loop does not come round")
+	errSpread     = errors.New("others lead fewer shards")
+	errClockOff   = errors.New("the clock of this machine is not the fleet's")
 )
 
 // renew prolongs the lease until ctx is done; it returns why it ended else.

@@ -82,6 +82,11 @@ func (o *EngineOptions) Validate() error {
 		bad(n < 1, "Slots["+name+"]", n, "at least 1")
 	}
 	bad(o.TargetSlots < 1, "TargetSlots", o.TargetSlots, "at least 1")
+	bad(o.Retry.Retries < 0, "Retry.Retries", o.Retry.Retries, "0 or more")
+	bad(o.Retry.Delay < 0, "Retry.Delay", o.Retry.Delay, "0 or more")
+	bad(o.Retry.Max < o.Retry.Delay, "Retry.Max", o.Retry.Max, fmt.Sprintf("at least Retry.Delay (%v)", o.Retry.Delay))
+	bad(o.Backlog.Entries < 0, "Backlog.Entries", o.Backlog.Entries, "0 (no bound) or more")
+	bad(o.Backlog.Bytes < 0, "Backlog.Bytes", o.Backlog.Bytes, "0 (no bound) or more")
 	bad(o.MaxDeliveries < 1, "MaxDeliveries", o.MaxDeliveries, "at least 1")
 	bad(o.DrainTimeout < 0, "DrainTimeout", o.DrainTimeout, "0 or more")
 	bad(o.StoreTimeout <= 0, "StoreTimeout", o.StoreTimeout, "more than 0")
@@ -102,9 +107,12 @@ type Engine struct {
 	ticks   tickHub
 	workers *workers
 	shards  []*shard
-	offset  atomic.Int64 // this clock minus the store's, nanoseconds
+	fleet   *announcer
+	clocks  clocks
 	census  atomic.Int64 // live replicas that may lead, at least 1
 	started time.Time
+
+	stopping atomic.Bool // it leads nothing any more
 }
 
 // shard is this replica's part in one shard.
@@ -112,6 +120,7 @@ type shard struct {
 	id      int
 	hint    chan struct{}           // look now
 	vacant  chan struct{}           // its lease was given up: bid now
+	give    chan error              // this replica is to give its lease up, for this reason
 	leads   atomic.Bool             //
 	lastRun atomic.Pointer[lastRun] // when the shard loop last came round
 }
@@ -137,9 +146,12 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	e := &Engine{store: store, actions: actions, clock: clock, counters: counters, log: log, opts: opts, started: clock.Now()}
 	e.census.Store(1)
 	for _, id := range store.ShardIDs() {
-		e.shards = append(e.shards, &shard{id: id, hint: make(chan struct{}, 1), vacant: make(chan struct{}, 1)})
+		e.shards = append(e.shards, &shard{
+			id: id, hint: make(chan struct{}, 1), vacant: make(chan struct{}, 1), give: make(chan error, 1),
+		})
 	}
 	e.workers = newWorkers(e)
+	e.fleet = newAnnouncer(e)
 	return e, nil
 }
 
@@ -156,13 +168,17 @@ func (e *Engine) Leads() []int {
 
 // Run runs the engine until ctx is done and then stops it: no further claims
 // once the one in progress has ended, leases given up, running attempts waited
-// for up to DrainTimeout, then cut off and handed back. It returns when
-// everything it started has ended; nil unless it could not start.
+// for up to DrainTimeout, then cut off and handed back. It stops by itself if
+// this replica must not go on. It returns when everything it started has ended:
+// nil, or why it could not start, or ErrReplicaTaken or ErrLayout.
 func (e *Engine) Run(ctx context.Context) error {
 	ticker, err := e.opts.NewTicker()
 	if err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var failure error
 	// Leading ends before working does: what was claimed last can still be run
 	// here, and what is not run can still be handed back.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
@@ -170,7 +186,12 @@ func (e *Engine) Run(ctx context.Context) error {
 
 	var leading, serving sync.WaitGroup
 	serving.Go(func() { e.watch(working) })
-	serving.Go(func() { e.announce(working) })
+	serving.Go(func() {
+		if failure = e.fleet.run(working); failure != nil {
+			e.log.Error().Err(failure).Str("replica", e.opts.Replica).Msg("this replica must not go on")
+			stop()
+		}
+	})
 	if e.opts.Lead {
 		leading.Go(func() { e.tick(ctx, ticker) })
 		for _, s := range e.shards {
@@ -181,12 +202,27 @@ func (e *Engine) Run(ctx context.Context) error {
 	pool.Go(func() { e.workers.run(ctx) }) // drains when ctx is done
 
 	<-ctx.Done()
+	e.stopping.Store(true)
+	e.fleet.soon() // nobody leaves a shard to this one any more
 	leading.Wait()
 	pool.Wait()
 	stopWorking()
 	serving.Wait()
-	return ticker.Close()
+	return errors.Join(failure, ticker.Close())
 }
+
+// now is the time up to which plans are due: this machine's clock, held back to
+// where the store, too, lets a second begin, so that a claim need not be
+// refused to find out.
+func (e *Engine) now() time.Time {
+	_, lag := e.clocks.correction()
+	return e.clock.Now().Add(-lag)
+}
+
+// ClockWrong returns nil, or why this machine's clock is not to be relied on: the
+// other replicas agree on another time. Then nothing should be created here,
+// since first due seconds are counted from this clock. It is ErrNotAllowed.
+func (e *Engine) ClockWrong() error { return e.clocks.wrong() }
 
 // tick hands seconds to the shard loops until ctx is done.
 func (e *Engine) tick(ctx context.Context, ticker Ticker) {
@@ -206,6 +242,9 @@ func (e *Engine) tick(ctx context.Context, ticker Ticker) {
 		if t.Stepped {
 			e.counters.ClockSteps.Add(1)
 			e.log.Warn().Time("now", t.Now).Msg("wall clock was set")
+			e.fleet.soon()
+		} else if _, lag := e.clocks.correction(); lag > 0 && sleep(ctx, lag%time.Second) != nil {
+			return // while it waited for the store's second to begin
 		}
 		e.ticks.publish(t)
 	}
@@ -240,7 +279,7 @@ func (e *Engine) event(ev Event) {
 	case EventWork:
 		e.workers.wake(s.id)
 	case EventPlan:
-		if ev.Due <= e.clock.Now().Unix() {
+		if ev.Due <= e.now().Unix() {
 			s.look()
 		}
 	case EventVacant:
@@ -248,46 +287,15 @@ func (e *Engine) event(ev Event) {
 	}
 }
 
-// announce publishes this replica and follows the census and the store's clock.
-func (e *Engine) announce(ctx context.Context) {
-	for {
-		if err := e.announceOnce(ctx); err != nil && ctx.Err() == nil {
-			e.counters.StoreErrors.Add(1)
-			e.log.Warn().Err(err).Msg("cannot announce this replica")
-		}
-		if sleep(ctx, time.Second) != nil {
-			return
-		}
+// giveUp asks the elector to give the shard up if this replica leads it.
+func (s *shard) giveUp(why error) {
+	if !s.leads.Load() {
+		return
 	}
-}
-
-func (e *Engine) announceOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, e.opts.StoreTimeout)
-	defer cancel()
-	before := e.clock.Now()
-	theirs, err := e.store.Now(ctx)
-	if err != nil {
-		return fmt.Errorf("store's clock: %w", err)
+	select {
+	case s.give <- why:
+	default:
 	}
-	after := e.clock.Now()
-	// The answer was made somewhere between the two readings.
-	offset := before.Add(after.Sub(before) / 2).Sub(theirs)
-	e.offset.Store(int64(offset))
-	replicas, err := e.store.Announce(ctx, Replica{
-		ID: e.opts.Replica, Address: e.opts.Address, Version: e.opts.Version,
-		Offset: offset, Leads: e.Leads(), Eager: e.opts.Lead, Started: e.started,
-	})
-	if err != nil {
-		return fmt.Errorf("announce: %w", err)
-	}
-	eager := int64(0)
-	for _, r := range replicas {
-		if r.Eager {
-			eager++
-		}
-	}
-	e.census.Store(max(eager, 1))
-	return nil
 }
 
 // look asks the shard's loop to look for due plans now.

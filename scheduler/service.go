@@ -25,6 +25,10 @@ type ServiceOptions struct {
 	Zone      *time.Location // zone of calendar plans without their own; required
 	ShellFrom ShellFrom      // who may create shell plans
 	Timeout   time.Duration  // bound on one call to the store
+
+	// Refuse returns why nothing may be created here now, or nil: see
+	// Engine.ClockWrong. nil: there never is a reason.
+	Refuse func() error
 }
 
 // DefaultServiceOptions returns UTC, shell from loopback, 5 s.
@@ -80,8 +84,12 @@ func (e *RequestError) Error() string {
 func (e *RequestError) Unwrap() error { return e.Err }
 
 // Create stores one plan, replacing the one with the same key, and returns it.
-// Errors: a *FieldError, or ErrTime, ErrFull, ErrStore, ErrUnsure.
+// Errors: a *FieldError, or ErrTime, ErrFull, ErrStore, ErrUnsure, or what
+// ServiceOptions.Refuse says.
 func (s *Service) Create(ctx context.Context, r Request) (*Plan, error) {
+	if err := s.refuse(); err != nil {
+		return nil, err
+	}
 	plan, err := s.plan(ctx, r, s.clock.Now())
 	if err != nil {
 		return nil, err
@@ -96,6 +104,9 @@ func (s *Service) Create(ctx context.Context, r Request) (*Plan, error) {
 // first bad one is reported as a *RequestError and nothing is stored. If the
 // store refuses some, errs has one entry per request, nil where it is stored.
 func (s *Service) CreateMany(ctx context.Context, rs []Request) (plans []*Plan, errs []error, err error) {
+	if err := s.refuse(); err != nil {
+		return nil, nil, err
+	}
 	now := s.clock.Now()
 	plans = make([]*Plan, len(rs))
 	for i, r := range rs {
@@ -107,6 +118,13 @@ func (s *Service) CreateMany(ctx context.Context, rs []Request) (plans []*Plan, 
 		return plans, nil, nil
 	}
 	return plans, s.put(ctx, plans), nil
+}
+
+func (s *Service) refuse() error {
+	if s.opts.Refuse == nil {
+		return nil
+	}
+	return s.opts.Refuse()
 }
 
 // plan checks r and turns it into a plan with its first due second.

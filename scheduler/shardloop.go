@@ -109,7 +109,7 @@ func (l *shardLoop) runOnce(ctx context.Context) (again time.Duration, err error
 	if err := l.debts(ctx, p); err != nil {
 		return 0, err
 	}
-	now := l.e.clock.Now()
+	now := l.e.now()
 	sub := now.Sub(now.Truncate(time.Second))
 	switch {
 	case sub < lookAgain:
@@ -149,7 +149,7 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 		}
 		// However long the mass of one action takes, what becomes due of the others
 		// meanwhile is found by the next look.
-		if now := l.e.clock.Now(); looked.IsZero() || len(open) > 0 && now.Truncate(lookAgain) != looked && failed == nil {
+		if now := l.e.now(); looked.IsZero() || len(open) > 0 && now.Truncate(lookAgain) != looked && failed == nil {
 			looked = now.Truncate(lookAgain)
 			for _, action := range l.e.opts.Actions {
 				if open[action] == nil {
@@ -188,7 +188,7 @@ func final(ctx context.Context, err error) bool {
 // yields to the tick that is near.
 func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 	for range l.e.opts.Actions {
-		now := l.e.clock.Now()
+		now := l.e.now()
 		if now.Before(l.debtPaid) {
 			p.sooner(l.debtPaid.Sub(now))
 			return nil
@@ -278,7 +278,7 @@ func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, er
 	}
 	l.came()
 	l.e.counters.Cleared.Add(int64(page.Cleared))
-	now := l.e.clock.Now().Unix()
+	now := l.e.now().Unix()
 	claims := make([]Claim, len(page.Plans))
 	for i, plan := range page.Plans {
 		claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
@@ -319,8 +319,9 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 		// A claim that was sent is waited for even when ctx ends: its answer
 		// is what the workers are woken by.
 		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
+		skew, _ := l.e.clocks.correction()
 		reply, err := l.e.store.Claim(bounded, ClaimBatch{
-			Lease: lease, Action: action, Cutoff: l.e.clock.Now().Unix(),
+			Lease: lease, Action: action, Cutoff: l.e.now().Unix(), Skew: skew,
 			Backlog: l.e.opts.Backlog, Claims: batch,
 		})
 		cancel()
@@ -375,7 +376,7 @@ func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
 	plans, bytes := 0, 0
 	for _, action := range l.e.opts.Actions {
 		for after := ""; plans < l.e.opts.ReadAhead && bytes < readAheadBytes; {
-			if l.e.clock.Now().Unix() >= second {
+			if l.e.now().Unix() >= second {
 				return nil // its time has come: claims go first
 			}
 			bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
@@ -407,7 +408,7 @@ const claimBytes = 80
 // claimAhead claims what was read ahead, if its second has begun, taking batches
 // of the actions in turn.
 func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
-	if len(l.ahead) == 0 || l.e.clock.Now().Unix() < l.aheadFor {
+	if len(l.ahead) == 0 || l.e.now().Unix() < l.aheadFor {
 		return nil
 	}
 	ahead := l.ahead
@@ -438,8 +439,9 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 func (l *shardLoop) promote(ctx context.Context, p *pass) error {
 	bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
 	defer cancel()
+	skew, _ := l.e.clocks.correction()
 	n, next, err := l.e.store.Promote(bounded, PromoteRequest{
-		Lease: *l.lease.Load(), Now: l.e.clock.Now(), Limit: promoteBatch,
+		Lease: *l.lease.Load(), Now: l.e.now(), Skew: skew, Limit: promoteBatch,
 	})
 	if err != nil {
 		return fmt.Errorf("promote retries, shard %d: %w", l.s.id, err)

@@ -19,7 +19,7 @@ func TestCheckPromises(t *testing.T) {
 		{"synced later", func(o *Options) { o.Dir, o.Sync = t.TempDir(), SyncSecond }, "syncs once a second"},
 		{"not synced", func(o *Options) { o.Dir, o.Sync = t.TempDir(), SyncNever }, "never syncs"},
 		{"in memory", func(o *Options) { o.Dir = Memory }, "in memory"},
-		{"a full disk", func(o *Options) { o.Dir, o.Reserve = t.TempDir(), 1 << 60 }, "no plan is accepted"},
+		{"a full disk", func(o *Options) { o.Dir, o.Reserve = t.TempDir(), 1<<60 }, "no plan is accepted"},
 	}
 	for _, row := range rows {
 		o := testOptions(t)

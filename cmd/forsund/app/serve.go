@@ -31,6 +31,7 @@ func (a *app) serve(listener, httpListener net.Listener) error {
 	serviceOpts := scheduler.DefaultServiceOptions()
 	serviceOpts.Zone = a.o.Zone
 	serviceOpts.ShellFrom = a.o.ShellFrom
+	serviceOpts.Refuse = engine.ClockWrong
 	service := scheduler.NewService(a.store, registry, scheduler.SystemClock{}, counters, serviceOpts)
 
 	plans, err := a.countPlans(service)
