@@ -9,6 +9,7 @@
 //   - StartReplica: a replica of a server; CutReplication parts them.
 //   - StartSentinel: a master, replicas, and the sentinels that replace it.
 //   - StartTLS: a server with TLS, and certificates for both sides.
+//   - StartWithClock: a server whose wall clock is stepped.
 //   - NewProxy: a network in front of a server that cuts, swallows, holds, delays
 //     and slices, and loses the reply to a chosen request.
 //   - Do, Try, Conn and CLI speak to them without a client library.
