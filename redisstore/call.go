@@ -42,6 +42,17 @@ func isContract(err error) bool {
 	return false
 }
 
+var errNoAnswer = errors.New("no answer in time")
+
+// outOfTime is err, but for the end of a context that was made shorter than ctx:
+// that is no fault of the caller.
+func outOfTime(ctx context.Context, err error) error {
+	if err != nil && isContext(err) && ctx.Err() == nil {
+		return errNoAnswer
+	}
+	return err
+}
+
 // surelyNotSent tells of the error of a command that it will not take effect any
 // more: Redis answered it, or it never left.
 func (s *Store) surelyNotSent(err error) bool {
@@ -98,12 +109,9 @@ func (s *Store) runDurable(ctx context.Context, i invocation) (r reply, confirme
 				return r, false, err
 			}
 		}
-		if err := result.NonRedisError(); err != nil && isContext(err) && ctx.Err() == nil {
-			result = rueidis.NewErrorResult(errDial)
-		}
 		r, err = parseReply(i, result)
 		replicas, waitErr := results[1].AsInt64()
-		return r, err == nil && waitErr == nil && replicas >= 1, err
+		return r, err == nil && waitErr == nil && replicas >= 1, outOfTime(ctx, err)
 	}
 	return reply{}, false, fmt.Errorf("script %s: more than %d redirections", i.script.name, maxRedirections)
 }

@@ -40,6 +40,10 @@ type link struct {
 	idle    chan struct{} // closed when it is closed and no call is under way
 	idleNow sync.Once
 	misfit  atomic.Pointer[error] // the layout is not ours: why
+	stuck   stuckWatch
+
+	announced announced
+	server    serverSeen
 
 	stop  context.CancelFunc // of what follows
 	life  context.Context    // ends with Close
@@ -66,6 +70,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.closeClients()
 		return nil, fmt.Errorf("open Redis store %s: %w", o.where(), err)
 	}
+	s.warn(ctx)
 	if o.Cluster {
 		s.tasks.Go(func() { s.followTopology(s.life) })
 	}
@@ -131,6 +136,9 @@ func (s *Store) tryOpen(ctx context.Context) error {
 		for id, k := range s.shards {
 			s.slots[id] = slotOf(s.client, k.leader)
 		}
+	}
+	if _, err := s.checkLayout(ctx); err != nil {
+		return err
 	}
 	if s.events == nil {
 		c, err := connect(s.opts.eventsOption())
@@ -205,13 +213,22 @@ func (s *Store) checkServer(ctx context.Context) error {
 // enter lets a call in; it calls leave when it is done with Redis. The error is
 // scheduler.ErrClosed, or scheduler.ErrLayout.
 func (s *Store) enter() (leave func(), err error) {
+	leave, err = s.enterAnyLayout()
+	if err != nil {
+		return nil, err
+	}
+	if why := s.misfit.Load(); why != nil {
+		leave()
+		return nil, *why
+	}
+	return leave, nil
+}
+
+// enterAnyLayout lets a call in also while the layout is not this replica's.
+func (s *Store) enterAnyLayout() (leave func(), err error) {
 	if s.state.Add(1) < 0 {
 		s.left()
 		return nil, scheduler.ErrClosed
-	}
-	if why := s.misfit.Load(); why != nil {
-		s.left()
-		return nil, *why
 	}
 	return s.link.leave, nil
 }
@@ -243,6 +260,7 @@ func (s *Store) Close() error {
 	s.stop()
 	<-s.idle
 	s.tasks.Wait()
+	s.depart()
 	s.closeClients()
 	return nil
 }

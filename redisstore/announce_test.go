@@ -1,0 +1,187 @@
+package redisstore
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/scheduler"
+)
+
+func replicaIDs(all []scheduler.Replica) string {
+	var ids []string
+	for _, r := range all {
+		ids = append(ids, r.ID)
+	}
+	return strings.Join(ids, " ")
+}
+
+// Of two processes under one id the one that started later is told, and the other is not.
+func TestAReplicaIDThatIsTaken(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	o := optionsFor(t, server.Addr)
+	ctx := testContext(t)
+	early, late := openStore(t, o), openStore(t, o)
+	now := time.Now()
+	a := scheduler.Replica{ID: "r", Address: "early", Started: now.Add(-time.Hour)}
+	b := scheduler.Replica{ID: "r", Address: "late", Started: now}
+	announce := func(s *Store, r scheduler.Replica, want error) {
+		t.Helper()
+		if _, err := s.Announce(ctx, r); !errors.Is(err, want) {
+			t.Errorf("Announce of %s: %v, want %v", r.Address, err, want)
+		}
+	}
+	announce(early, a, nil)
+	announce(late, b, nil) // what is there may be of a dead one
+	announce(early, a, nil)
+	announce(late, b, scheduler.ErrReplicaTaken)
+	announce(early, a, nil)
+	announce(late, b, scheduler.ErrReplicaTaken)
+	all, err := early.Replicas(ctx)
+	if err != nil || len(all) != 1 || all[0].Address != "early" {
+		t.Errorf("Replicas: %v, %v, want early", all, err)
+	}
+	late.Close()
+	if all, err := early.Replicas(ctx); err != nil || len(all) != 1 {
+		t.Errorf("after late has stopped: %v, %v, want early", all, err)
+	}
+	early.Close()
+	if n := redistest.Do(t, server.Addr, "EXISTS", early.keys.replicas()); n != int64(0) {
+		t.Errorf("after all have stopped the list is still there: %v", n)
+	}
+}
+
+func TestWhoIsNotSeenIsTakenOffTheList(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := openStore(t, optionsFor(t, server.Addr))
+	ctx := testContext(t)
+	key := s.keys.replicas()
+	now := time.Now().UnixMilli()
+	entry := func(seen int64) string {
+		return `{"seen_ms":` + strconv.FormatInt(seen, 10) + `,"started":"2026-01-02T03:04:05.000000000Z","address":"x","version":"","offset_ns":0,"leads":null,"eager":true}`
+	}
+	redistest.Do(t, server.Addr, "HSET", key, "live", entry(now-5_000), "dead", entry(now-16_000), "future", entry(now+60_000), "garbage", "x")
+	all, err := s.Replicas(ctx)
+	if err != nil || replicaIDs(all) != "live" {
+		t.Errorf("Replicas: %v, %v, want live", all, err)
+	}
+	if n := redistest.Do(t, server.Addr, "HLEN", key); n != int64(4) {
+		t.Errorf("looking has changed the list: %v", n)
+	}
+	all, err = s.Announce(ctx, scheduler.Replica{ID: "own", Started: time.Now()})
+	if err != nil || replicaIDs(all) != "live own" {
+		t.Errorf("Announce: %v, %v, want live and own", all, err)
+	}
+	if n := redistest.Do(t, server.Addr, "HLEN", key); n != int64(2) {
+		t.Errorf("the list has %v entries, want 2", n)
+	}
+}
+
+func TestALossOfRedisIsNoticed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	var log logged
+	o := optionsFor(t, server.Addr)
+	o.Log = zerolog.New(&log)
+	s := openStore(t, o)
+	ctx := testContext(t)
+	r := scheduler.Replica{ID: "r", Started: time.Now()}
+	announce := func() {
+		t.Helper()
+		if _, err := s.Announce(ctx, r); err != nil {
+			t.Errorf("Announce: %v", err)
+		}
+	}
+	announce()
+	old := redistest.Do(t, server.Addr, "HGET", s.keys.replicas(), "r").(string)
+	time.Sleep(20 * time.Millisecond)
+	announce()
+	if n := log.count("Redis lost"); n != 0 {
+		t.Errorf("a loss was logged, and there was none")
+	}
+	redistest.Do(t, server.Addr, "HSET", s.keys.replicas(), "r", old) // as after a failover to a replica that lagged
+	announce()
+	if n := log.count("Redis lost its newest writes"); n != 1 || log.count("lost_ms") != 1 {
+		t.Errorf("the loss of the newest writes was logged %d times, want once", n)
+	}
+	redistest.Do(t, server.Addr, "FLUSHALL")
+	announce()
+	if n := log.count("Redis lost what it was told"); n != 1 || log.count("the layout was gone") != 1 {
+		t.Errorf("the loss of everything was logged %d times, want once, and of the layout", n)
+	}
+	if got := redistest.Do(t, server.Addr, "HGET", s.keys.layout(), layoutShards); got != "0" {
+		t.Errorf("the layout is not set again: %v", got)
+	}
+}
+
+func TestLayoutMismatch(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	o := optionsFor(t, server.Addr)
+	o.Shards, o.Actions = []int{0, 1, 2}, []string{"shell", "http"}
+	s := openStore(t, o)
+	openStore(t, o) // the same is welcome
+	for _, row := range []struct {
+		name   string
+		change func(*Options)
+		says   []string
+	}{
+		{"shards", func(o *Options) { o.Shards = []int{0, 1} }, []string{"0,1,2", "0,1", "--driver-redis-prefix", "--driver-redis-server-id=0,1,2"}},
+		{"timezone", func(o *Options) { o.Timezone = "Asia/Shanghai" }, []string{"UTC", "Asia/Shanghai", "--timezone=UTC"}},
+		{"actions", func(o *Options) { o.Actions = nil }, []string{"http,shell", "all"}},
+	} {
+		other := o
+		row.change(&other)
+		_, err := Open(testContext(t), other)
+		if !errors.Is(err, scheduler.ErrLayout) {
+			t.Errorf("%s: %v, want ErrLayout", row.name, err)
+			continue
+		}
+		for _, says := range row.says {
+			if !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v does not say %s", row.name, err, says)
+			}
+		}
+	}
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutSchema, "3", layoutReader, "1")
+	openStore(t, o) // a newer one that this version can read
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutReader, "2")
+	if _, err := Open(testContext(t), o); !errors.Is(err, scheduler.ErrLayout) || !strings.Contains(err.Error(), "newer") {
+		t.Errorf("a layout of a newer schema: %v, want ErrLayout", err)
+	}
+	redistest.Do(t, server.Addr, "DEL", s.keys.layout())
+	redistest.Do(t, server.Addr, "SET", s.keys.layout(), "x")
+	if _, err := Open(testContext(t), o); !errors.Is(err, scheduler.ErrLayout) {
+		t.Errorf("a layout of another type: %v, want ErrLayout", err)
+	}
+}
+
+// A layout that changes under a running replica stops it, until it is its own again.
+func TestTheLayoutChangesWhileRunning(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := openStore(t, optionsFor(t, server.Addr))
+	ctx := testContext(t)
+	r := scheduler.Replica{ID: "r", Started: time.Now()}
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutTimezone, "Asia/Shanghai")
+	if _, err := s.Announce(ctx, r); !errors.Is(err, scheduler.ErrLayout) {
+		t.Errorf("Announce: %v, want ErrLayout", err)
+	}
+	if _, err := s.Campaign(ctx, 0, "r"); !errors.Is(err, scheduler.ErrLayout) {
+		t.Errorf("Campaign: %v, want ErrLayout", err)
+	}
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutTimezone, "UTC")
+	if _, err := s.Announce(ctx, r); err != nil {
+		t.Errorf("Announce: %v", err)
+	}
+	if _, err := s.Campaign(ctx, 0, "r"); err != nil {
+		t.Errorf("Campaign: %v", err)
+	}
+}
