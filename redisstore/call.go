@@ -98,6 +98,7 @@ func (s *Store) runDurable(ctx context.Context, i invocation) (r reply, confirme
 			}
 		case ok:
 			if addr, moved := e.IsMoved(); moved {
+				s.suspectTopology()
 				if node = s.nodeAt(ctx, addr, i.keys[0]); node != nil {
 					continue
 				}
@@ -108,6 +109,9 @@ func (s *Store) runDurable(ctx context.Context, i invocation) (r reply, confirme
 				r, err = s.run(ctx, i)
 				return r, false, err
 			}
+		}
+		if result.NonRedisError() != nil {
+			s.suspectTopology()
 		}
 		r, err = parseReply(i, result)
 		replicas, waitErr := results[1].AsInt64()

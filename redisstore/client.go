@@ -16,6 +16,7 @@ const (
 	// topologyEvery is how often the nodes of a deployment are asked for, beside
 	// when an answer shows that they changed.
 	topologyEvery = 5 * time.Second
+	topologyPause = 100 * time.Millisecond
 	// maxRedirections bounds the MOVED and ASK that one command follows: nodes that
 	// disagree about a slot would send it round until its context ends.
 	maxRedirections = 16

@@ -32,6 +32,7 @@ type link struct {
 
 	topology atomic.Pointer[topology] // of a Cluster
 	slots    map[int]int64            // of a Cluster, by shard
+	moved    chan struct{}            // the topology is not what it was
 	nodes    nodes
 
 	// state counts the calls under way, and is negative once the store is closed.
@@ -63,7 +64,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	o.Shards = slices.Clone(o.Shards)
 	s := &Store{opts: o, log: o.Log}
 	s.prepare()
-	s.link.leave, s.idle = s.left, make(chan struct{})
+	s.link.leave, s.idle, s.moved = s.left, make(chan struct{}), make(chan struct{}, 1)
 	s.life, s.stop = context.WithCancel(context.Background())
 	if err := s.open(ctx); err != nil {
 		s.stop()

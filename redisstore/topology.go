@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -121,7 +122,15 @@ func readRange(asked string, row rueidis.RedisMessage) (r slotRange, err error) 
 // followTopology keeps what is known of the Cluster's nodes, and of their clocks,
 // up to date until ctx is done.
 func (s *Store) followTopology(ctx context.Context) {
-	for sleep(ctx, topologyEvery) == nil {
+	for ctx.Err() == nil {
+		every := time.NewTimer(topologyEvery)
+		select {
+		case <-every.C:
+		case <-s.moved:
+			_ = sleep(ctx, topologyPause) // however many calls fail
+		case <-ctx.Done():
+		}
+		every.Stop()
 		bounded, cancel := context.WithTimeout(ctx, answerTimeout)
 		if err := s.learnTopology(bounded); err != nil {
 			s.log.Debug().Err(err).Msg("cannot ask the Cluster which node has which slots")
@@ -135,6 +144,15 @@ func (s *Store) followTopology(ctx context.Context) {
 			}
 		}
 		cancel()
+	}
+}
+
+// suspectTopology has the Cluster asked soon: a node did not answer, or is not the
+// one that has a slot.
+func (s *Store) suspectTopology() {
+	select {
+	case s.moved <- struct{}{}:
+	default:
 	}
 }
 
