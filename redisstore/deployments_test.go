@@ -215,3 +215,26 @@ func TestSentinel(t *testing.T) {
 		t.Error("a sentinel was taken for a server")
 	}
 }
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartTLS(t, "tls-auth-clients yes")
+	o := optionsFor(t, server.TLSAddr)
+	o.TLS = server.ClientTLS(t)
+	s := openStore(t, o)
+	leads(t, s)
+	watching(t, testContext(t), s)
+	stranger := o
+	stranger.TLS = redistest.NewCertificates(t).ClientTLS(t)
+	start := time.Now()
+	if _, err := Open(testContext(t), stranger); err == nil || time.Since(start) > 5*time.Second {
+		t.Errorf("an authority that is not trusted: %v after %v, want an error at once", err, time.Since(start))
+	}
+	plain := o
+	plain.TLS = nil
+	short, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := Open(short, plain); err == nil {
+		t.Error("a server with TLS was spoken to without")
+	}
+}

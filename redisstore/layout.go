@@ -119,7 +119,7 @@ func (s *Store) watchLayout(ctx context.Context) error {
 			Msg("the layout was gone from Redis, and is set again: was the database emptied, or its newest writes lost?")
 	case errors.Is(err, scheduler.ErrLayout):
 		if s.misfit.Swap(&err) == nil {
-			s.log.Error().Err(err).Msg("the layout in Redis was changed; this replica does nothing until it is its own again")
+			s.log.Error().Err(err).Msg("the layout in Redis was changed: every call fails until it is this replica's again")
 		}
 		return err
 	case err != nil:
