@@ -1,8 +1,10 @@
 package redisstore
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // keyspace builds every key that forsun has in Redis. Keys of a shard begin with
@@ -39,6 +41,13 @@ type shardKeys struct {
 	index, actions, leader, term, workers, retries, deferred, backlog string
 	changes, changed, changedOld, dead, history, historySizes         string
 	quarantine                                                        string
+
+	settled atomic.Int64 // when its changes were last settled, since the store was opened
+}
+
+// work is the event that firings of an action are waiting; "" for any action.
+func (s *shardKeys) work(action string) string {
+	return "w " + strconv.Itoa(s.id) + " " + nameOf(action)
 }
 
 func (k keyspace) shard(id int) *shardKeys {
@@ -55,10 +64,50 @@ func (k keyspace) shard(id int) *shardKeys {
 
 func (s *shardKeys) plan(key string) string        { return s.tag + "plan:" + key }
 func (s *shardKeys) retry(key string) string       { return s.tag + "retry:" + key }
-func (s *shardKeys) schedule(action string) string { return s.tag + "schedule:" + action }
-func (s *shardKeys) firings(action string) string  { return s.tag + "firings:" + action }
+func (s *shardKeys) schedule(action string) string { return s.tag + "schedule:" + nameOf(action) }
+func (s *shardKeys) firings(action string) string  { return s.tag + "firings:" + nameOf(action) }
 func (s *shardKeys) held(action, worker string) string {
-	return s.tag + "held:" + action + ":" + worker
+	return s.tag + "held:" + nameOf(action) + ":" + worker
+}
+
+// nameOf is how an action is called in Redis, wherever it stands: as it is, if it
+// consists of letters, digits, '_', '-' and '.', else percent-encoded (RFC 3986),
+// so that it ends at the next colon or quote.
+func nameOf(action string) string {
+	for i := range len(action) {
+		if !plain(action[i]) {
+			return encodeName(action)
+		}
+	}
+	return action
+}
+
+func plain(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
+}
+
+func encodeName(action string) string {
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(action)+16)
+	for i := range len(action) {
+		if c := action[i]; plain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}
+
+// actionNamed is the action that Redis calls so.
+func actionNamed(name string) string {
+	if !strings.Contains(name, "%") {
+		return name
+	}
+	if action, err := url.PathUnescape(name); err == nil {
+		return action
+	}
+	return name
 }
 
 // layout is a hash: what the whole deployment must agree on.
@@ -84,7 +133,7 @@ func (w waiting) member() string {
 	if w.deferred {
 		kind = "d"
 	}
-	return kind + w.id + ":" + w.action + ":" + w.key
+	return kind + w.id + ":" + nameOf(w.action) + ":" + w.key
 }
 
 func parseWaiting(member string) (w waiting, ok bool) {
@@ -96,5 +145,5 @@ func parseWaiting(member string) (w waiting, ok bool) {
 		return w, false
 	}
 	action, key, ok := strings.Cut(rest, ":")
-	return waiting{deferred: member[0] == 'd', id: id, action: action, key: key}, ok
+	return waiting{deferred: member[0] == 'd', id: id, action: actionNamed(action), key: key}, ok
 }

@@ -1,7 +1,12 @@
 package redisstore
 
 import (
+	"crypto/rand"
+	"fmt"
 	"hash/fnv"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/rs/zerolog"
@@ -17,6 +22,31 @@ type Store struct {
 	shards map[int]*shardKeys // by id
 
 	link // the connection to Redis: see open.go
+
+	channel  string        // of events
+	instance string        // of this process: sorts by its start, random beyond that
+	opened   time.Time     //
+	takes    atomic.Uint64 // takes of this process so far
+	scripts  scripts
+	known    knownActions
+
+	refreshing sync.Mutex
+	refreshed  time.Time // when the actions were last learnt from Redis
+}
+
+// scripts are the Lua files of the plans and their firings.
+type scripts struct {
+	put, remove, due, read, mend, claim, promote, settle    *script
+	take, finish, quarantine, beat, rescue, forget, redrive *script
+}
+
+func loadScripts() scripts {
+	return scripts{
+		put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"), read: loadScript("read"),
+		mend: loadScript("mend"), claim: loadScript("claim"), promote: loadScript("promote"), settle: loadScript("settle"),
+		take: loadScript("take"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
+		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"),
+	}
 }
 
 // prepare sets what follows from opts.
@@ -26,6 +56,15 @@ func (s *Store) prepare() {
 	s.shards = make(map[int]*shardKeys, len(s.ids))
 	for _, id := range s.ids {
 		s.shards[id] = s.keys.shard(id)
+	}
+	s.channel = s.keys.events(s.opts.DB)
+	s.opened = time.Now()
+	var random [4]byte
+	rand.Read(random[:]) // never fails: see crypto/rand
+	s.instance = fmt.Sprintf("%011x%08x", s.opened.UnixMilli(), random)
+	s.scripts = loadScripts()
+	for _, action := range s.opts.Actions {
+		s.learn(action)
 	}
 }
 

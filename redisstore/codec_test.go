@@ -1,0 +1,87 @@
+package redisstore
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/storetest"
+)
+
+// The scripts cut at fixed places: see the comment above headShort.
+func TestPlanHeadStandsWhereTheScriptsLook(t *testing.T) {
+	p := storetest.NewPlan("k", storetest.Every(60, 0), storetest.WithRevision(0xabc), storetest.WithDue(1764192000))
+	p.Fired, p.LastDue, p.Status = 12, 1764191940, scheduler.StatusFailed
+	got, err := encodePlan(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lua := func(from, to int) string { return got[from-1 : to] }
+	for _, tt := range []struct {
+		from, to int
+		want     string
+	}{
+		{1, 13, `{"revision":"`},
+		{14, 29, "0000000000000abc"},
+		{30, 43, `","next_time":`},
+		{44, 54, "1764192000 "},
+		{55, 55, ","},
+		{56, 71, `"current_count":`},
+		{72, 81, "12        "},
+		{83, 97, `"last_timeout":`},
+		{98, 108, "1764191940 "},
+		{110, 118, `"status":`},
+		{119, 120, "-1"},
+		{headLongLen + 1, headLongLen + 10, `"action":"`},
+	} {
+		if s := lua(tt.from, tt.to); s != tt.want {
+			t.Errorf("characters %d to %d are %q, want %q", tt.from, tt.to, s, tt.want)
+		}
+	}
+	once, err := encodePlan(storetest.NewPlan("k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(once[headShortLen:], `"action":"`) {
+		t.Errorf("behind the short head stands %q", once[headShortLen:])
+	}
+}
+
+func TestPlanCodecRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kind := scheduler.Kind(rapid.IntRange(0, 1).Draw(t, "kind"))
+		n := func(name string) int { return rapid.IntRange(-1, 40000).Draw(t, name) }
+		p := &scheduler.Plan{
+			Key: rapid.StringN(1, 20, 512).Draw(t, "key"),
+			Schedule: scheduler.Schedule{
+				Kind: kind, Second: n("second"), Minute: n("minute"), Hour: n("hour"), Day: n("day"),
+				Month: n("month"), Week: n("week"), Count: n("count"),
+			},
+			Action:   rapid.StringN(1, 10, 40).Draw(t, "action"),
+			Created:  time.UnixMilli(rapid.Int64Range(0, 4e12).Draw(t, "created")),
+			Revision: scheduler.Revision(rapid.Uint64Min(1).Draw(t, "revision")),
+			Due:      rapid.Int64Range(minDue, maxDue).Draw(t, "due"),
+			Fired:    rapid.IntRange(0, maxFired).Draw(t, "fired"),
+			LastDue:  rapid.Int64Range(minDue, maxDue).Draw(t, "last"),
+			Status:   scheduler.Status(rapid.IntRange(-1, 1).Draw(t, "status")),
+			Params: rapid.MapOf(rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }),
+				rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))).Draw(t, "params"),
+		}
+		stored, err := encodePlan(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodePlan(p.Key, stored)
+		if err != nil {
+			t.Fatalf("%s: %v", stored, err)
+		}
+		if d := cmp.Diff(p, got, cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("%s (-want +got):\n%s", stored, d)
+		}
+	})
+}

@@ -1,0 +1,55 @@
+// Package redisstore keeps plans and firings in Redis 7 (standalone, Sentinel or
+// Cluster), for any number of forsund replicas that act as one scheduler.
+//
+// # What it promises
+//
+// Every step of the contract (scheduler/store.go) that changes anything is one Lua
+// script over the keys of one shard: it reads and checks, then writes, and Redis
+// runs it alone. A script that is cut short by an error has written nothing. The
+// reply to a script can be lost; what to do then is told by its kind: a claim is read
+// again (the compare refuses it a second time), a finish is sent again unchanged
+// (what was done is answered NotHeld), what a take brought is found by the worker's
+// sweep, a put or remove is answered with an error only once it can no longer take
+// effect (it carries a deadline in Redis' time).
+//
+// What Redis acknowledged and then loses (no AOF, a failover to a replica that
+// lagged) is lost here, too: see Options.ReplicaDurability, and what Check says of
+// Redis' settings. Claims of a lost second are made again under the same firing
+// ids.
+//
+// # Layout
+//
+// keys.go names every key, codec.go says what a plan looks like, firing.go a firing,
+// attempt.go a line of the history. All keys of a shard share a hash tag, and every
+// key that a script touches is declared to it.
+//
+//	plan:<key> ── CLAIM ──▶ firings:<action> ── TAKE ──▶ held:<action>:<worker>
+//	     │                      ▲        ▲                  │        │
+//	     │              PROMOTE │        │ RESCUE, RETURN    │ FINISH │
+//	     ▼                      │        └───────────────────┘        ▼
+//	 schedule:<action>    retry:<key>, deferred ◀── RETRY, DEFER ── history, dead
+//
+// Queues are lists, and what a worker holds is a hash: moving a firing through them
+// and checking its owner (is the receipt a field of the worker's hash?) takes Redis
+// a third of the time that a stream with a consumer group takes, where the owner
+// must be asked for by XPENDING and an entry be acknowledged and deleted; and there
+// is no group to be created from the wrong place, and no consumer whose deletion
+// makes its entries unreachable. A receipt names the take and is never given again,
+// not even by a Redis that lost its newest writes, so that a late finish can never
+// end another firing.
+//
+// # Changes and retries
+//
+// A retry must not come if its plan was removed or replaced since the claim.
+// Pending ones are found by key (retry:<key>) and dropped. For those that run just
+// then the change is remembered in changed, under a number of the counter changes that
+// is greater than the one every firing carries from its claim. It is remembered
+// only while firings are unfinished (backlog's :total), and of the last 100,000 to
+// 200,000 changed plans.
+//
+// # Cost
+//
+// One claim takes at most 100 plans and about 512 KiB, and one claim per replica
+// and node is under way, so that other clients of the same Redis are served in
+// between. See BenchmarkCycle for what a firing costs, BenchmarkMemory for a plan.
+package redisstore

@@ -1,0 +1,200 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// entry is a plan's place in a listing over several shards.
+type entry struct {
+	shard *shardKeys
+	key   string
+}
+
+// List returns plans by key: see scheduler.PlanStore. The cursor is the last key
+// of the page.
+func (s *Store) List(ctx context.Context, q scheduler.ListQuery) ([]*scheduler.Plan, string, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, "", err
+	}
+	defer leave()
+	limit := min(q.Limit, batchPlans*10)
+	lower, upper := "["+q.Prefix, "["+q.Prefix+"\xff" // no UTF-8 begins with ff
+	if q.Cursor >= q.Prefix && q.Cursor != "" {
+		lower = "(" + q.Cursor
+	}
+	commands := make([]rueidis.Completed, len(s.ids))
+	for i, id := range s.ids {
+		commands[i] = s.client.B().Zrange().Key(s.shards[id].index).Min(lower).Max(upper).Bylex().Limit(0, int64(limit)).Build()
+	}
+	var entries []entry
+	full := false
+	for i, r := range s.client.DoMulti(ctx, commands...) {
+		keys, err := r.AsStrSlice()
+		if err != nil {
+			return nil, "", storeError("list plans", err)
+		}
+		full = full || len(keys) == limit
+		for _, key := range keys {
+			entries = append(entries, entry{s.shards[s.ids[i]], key})
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	full = full || len(entries) > limit
+	entries = entries[:min(limit, len(entries))]
+	plans, n, err := s.readPlans(ctx, entries, func(e entry, p *scheduler.Plan) bool { return true })
+	if err != nil {
+		return nil, "", storeError("list plans", err)
+	}
+	if n < len(entries) || full {
+		return plans, entries[n-1].key, nil
+	}
+	return plans, "", nil
+}
+
+// readPlans reads the plans of the first n entries, as many as a page may hold;
+// what is gone or cannot be decoded, or what keep refuses, is passed over.
+func (s *Store) readPlans(ctx context.Context, entries []entry, keep func(entry, *scheduler.Plan) bool) (plans []*scheduler.Plan, n int, err error) {
+	size := 0
+	for n < len(entries) && size < batchBytes*8 {
+		chunk := entries[n:min(n+batchPlans, len(entries))]
+		stored, err := s.readChunk(ctx, chunk)
+		if err != nil {
+			return nil, 0, err
+		}
+		for i, v := range stored {
+			size += len(v)
+			if v == "" {
+				continue
+			}
+			if p, err := decodePlan(chunk[i].key, v); err == nil && keep(chunk[i], p) {
+				plans = append(plans, p)
+			}
+		}
+		n += len(stored)
+	}
+	return plans, n, nil
+}
+
+// readChunk reads stored plans: of the first entries of the chunk, at least one, ""
+// where there is none.
+func (s *Store) readChunk(ctx context.Context, chunk []entry) ([]string, error) {
+	// One script for each shard; what one of them cut off is left for the next call.
+	byShard := make(map[*shardKeys][]int)
+	for i, e := range chunk {
+		byShard[e.shard] = append(byShard[e.shard], i)
+	}
+	stored, upTo := make([]string, len(chunk)), len(chunk)
+	var calls []invocation
+	var places [][]int
+	for shard, where := range byShard {
+		keys := make([]string, len(where))
+		for j, i := range where {
+			keys[j] = shard.plan(chunk[i].key)
+		}
+		calls, places = append(calls, invocation{s.scripts.read, keys, []string{strconv.Itoa(batchBytes)}}), append(places, where)
+	}
+	replies, errs := s.runMany(ctx, calls)
+	for c, where := range places {
+		if errs[c] != nil {
+			return nil, errs[c]
+		}
+		values := replies[c].values
+		for j := range values {
+			if values[j].IsNil() {
+				continue
+			}
+			v, err := values[j].ToString()
+			if err != nil {
+				return nil, fmt.Errorf("read plans: %w: %w", errReply, err)
+			}
+			stored[where[j]] = v
+		}
+		if len(values) < len(where) {
+			upTo = min(upTo, where[len(values)])
+		}
+	}
+	return stored[:upTo], nil
+}
+
+// DueAt returns plans due at a second: see scheduler.PlanStore. The cursor is
+// <action>:<key> of the page's last entry.
+func (s *Store) DueAt(ctx context.Context, q scheduler.DueAtQuery) (plans []*scheduler.Plan, next string, err error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, "", err
+	}
+	defer leave()
+	if err := s.refresh(ctx); err != nil {
+		return nil, "", storeError("plans due at a second", err)
+	}
+	from, after, _ := strings.Cut(q.Cursor, ":")
+	limit := min(q.Limit, batchPlans)
+	for _, action := range s.actions() {
+		if action < from {
+			continue
+		}
+		if action != from {
+			after = ""
+		}
+		got, last, more, err := s.dueAt(ctx, action, q.Second, after, limit)
+		if err != nil {
+			return nil, "", storeError("plans due at a second", err)
+		}
+		if more {
+			return got, action + ":" + last, nil
+		}
+		if len(got) > 0 { // the next action begins a page of its own
+			return got, action + ":\xff", nil
+		}
+	}
+	return nil, "", nil
+}
+
+// dueAt returns a page of one action's plans due at a second, over all shards.
+func (s *Store) dueAt(ctx context.Context, action string, second int64, after string, limit int) (plans []*scheduler.Plan, last string, more bool, err error) {
+	at := strconv.FormatInt(second, 10)
+	args := []string{at, at, strconv.Itoa(limit)}
+	if after != "" {
+		args = append(args, at, after)
+	}
+	calls := make([]invocation, len(s.ids))
+	for i, id := range s.ids {
+		calls[i] = invocation{s.scripts.due, []string{s.shards[id].schedule(action)}, args}
+	}
+	replies, errs := s.runMany(ctx, calls)
+	var entries []entry
+	for i, r := range replies {
+		if errs[i] != nil {
+			return nil, "", false, errs[i]
+		}
+		places, err := duePlaces(r)
+		if err != nil {
+			return nil, "", false, err
+		}
+		more = more || len(places) == limit
+		for _, p := range places {
+			entries = append(entries, entry{s.shards[s.ids[i]], p.key})
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+	more = more || len(entries) > limit
+	entries = entries[:min(limit, len(entries))]
+	if len(entries) == 0 {
+		return nil, "", false, nil
+	}
+	plans, n, err := s.readPlans(ctx, entries, func(_ entry, p *scheduler.Plan) bool { return p.Due == second && p.Action == action })
+	if err != nil {
+		return nil, "", false, err
+	}
+	return plans, entries[n-1].key, more || n < len(entries), nil
+}

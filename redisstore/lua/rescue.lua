@@ -1,0 +1,53 @@
+#!lua flags=allow-oom
+-- Takes firings of one action from a worker whose heartbeat stands still.
+-- KEYS  1 leader  2 workers  3 held:<action>:<worker>  4 firings:<action>  5 backlog
+--       6 dead  7 history  8 history:sizes  then for each dead letter plan:<key>
+-- ARGV  1 lease's value  2 worker  3 its counter  4 action  5 channel  6 event
+--       7 dead letters kept  8 error of a dead letter  then 3 a firing: receipt, and
+--       for a dead letter its key and its attempt as JSON, else '' twice
+-- Returns  {1}: fenced. {0, how many were moved}: 0 if the counter has moved. O(n).
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {1} end
+if (redis.call('HGET', KEYS[2], ARGV[2]) or '0') ~= ARGV[3] then return {0, 0} end
+local head = '^{"due":(%-?%d+),"missed":(%d+),"attempt":(%d+),"delivery":(%d+),"changes":(%-?%d+),()'
+local n, back, entries, bytes, letters, journal = 0, {}, 0, 0, 8, {}
+for i = 9, #ARGV, 3 do
+  local receipt, key = ARGV[i], ARGV[i + 1]
+  local f = redis.call('HGET', KEYS[3], receipt)
+  if ARGV[i + 2] ~= '' then letters = letters + 1 end
+  if f then
+    n = n + 1
+    redis.call('HDEL', KEYS[3], receipt)
+    local due, missed, attempt, delivery, claimed, rest = string.match(f, head)
+    if ARGV[i + 2] ~= '' or not due then
+      redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[7], '*', 'key', key, 'error', ARGV[8], 'firing', f)
+      entries, bytes = entries - 1, bytes - #f
+      journal[#journal + 1] = ARGV[i + 2] ~= '' and ARGV[i + 2] or nil
+      local h = ARGV[i + 2] ~= '' and redis.pcall('GETRANGE', KEYS[letters], 0, 120)
+      if type(h) == 'string' and string.sub(h, 56, 71) == '"current_count":' and
+        string.find(f, '"plan":' .. string.sub(h, 1, 29), 1, true) then redis.call('SETRANGE', KEYS[letters], 118, '-1') end
+    else
+      local g = '{"due":' .. due .. ',"missed":' .. missed .. ',"attempt":' .. attempt + 1 .. ',"delivery":' .. delivery + 1 ..
+        ',"changes":' .. claimed .. ',' .. string.sub(f, rest)
+      bytes = bytes + #g - #f
+      back[#back + 1] = g
+    end
+  end
+end
+if #back > 0 then
+  redis.call('LPUSH', KEYS[4], unpack(back))
+  redis.call('PUBLISH', ARGV[5], ARGV[6])
+end
+if entries ~= 0 then
+  redis.call('HINCRBY', KEYS[5], ARGV[4], entries)
+  redis.call('HINCRBY', KEYS[5], ':total', entries)
+end
+if bytes ~= 0 then redis.call('HINCRBY', KEYS[5], ARGV[4] .. ':bytes', bytes) end
+if #journal > 0 then
+  local all = table.concat(journal, '\n')
+  local t = redis.call('TIME')
+  redis.call('XADD', KEYS[7], '*', 'attempts', all)
+  redis.call('RPUSH', KEYS[8], #journal .. ':' .. #all .. ':' .. string.format('%.0f', t[1] * 1000))
+  redis.call('HINCRBY', KEYS[5], ':history', #journal)
+  redis.call('HINCRBY', KEYS[5], ':history:bytes', #all)
+end
+return {0, n}

@@ -1,0 +1,333 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// Bounds of one run of a script: other clients of the same Redis wait as long as
+// it runs, and keep a p99 under 10 ms with these.
+const (
+	batchPlans = 100
+	batchBytes = 512 << 10
+)
+
+// changesKept is how many changes of plans a shard remembers, twice, while
+// firings are unfinished: whether a running firing may be retried is forgotten
+// when so many other plans were changed meanwhile.
+const changesKept = 100_000
+
+// Answers of the scripts, by what their headers say.
+const (
+	statusOK     = 0
+	statusFenced = 1 // under a lease
+	statusNone   = 1 // remove
+	statusAction = 2
+	statusLate   = 3
+	statusRetry  = 4
+	statusBad    = 5
+)
+
+// errLate: a script came too late to take effect.
+var errLate = fmt.Errorf("%w: the request reached Redis after its deadline and was not carried out", scheduler.ErrStore)
+
+// Put stores plans: see scheduler.PlanStore.
+func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
+	errs := make([]error, len(plans))
+	leave, err := s.enter()
+	if err != nil {
+		return fill(errs, err)
+	}
+	defer leave()
+	last := make(map[string]int, len(plans)) // of several with one key the last wins
+	for i, p := range plans {
+		last[p.Key] = i
+	}
+	batches := make(map[*shardKeys]*putBatch)
+	var all []*putBatch
+	for i, p := range plans {
+		if last[p.Key] != i {
+			continue
+		}
+		stored, err := encodePlan(p)
+		if err != nil {
+			errs[i] = fmt.Errorf("%w: %w", scheduler.ErrStore, err)
+			continue
+		}
+		shard := s.shardOf(p.Key)
+		b := batches[shard]
+		if b == nil || len(b.plans) >= batchPlans || b.bytes+len(stored) > batchBytes {
+			b = &putBatch{shard: shard}
+			batches[shard] = b
+			all = append(all, b)
+		}
+		b.plans, b.stored, b.index = append(b.plans, p), append(b.stored, stored), append(b.index, i)
+		b.bytes += len(stored)
+	}
+	each(all, func(b *putBatch) {
+		err := s.putBatch(ctx, b)
+		for _, i := range b.index {
+			errs[i] = err
+		}
+	})
+	for i, p := range plans {
+		if l := last[p.Key]; l != i {
+			errs[i] = errs[l]
+		}
+	}
+	return errs
+}
+
+func fill(errs []error, err error) []error {
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// parallel bounds how many batches of one call are under way.
+const parallel = 4
+
+// each calls fn with every one, some at a time.
+func each[T any](all []T, fn func(T)) {
+	if len(all) == 1 {
+		fn(all[0])
+		return
+	}
+	var wg sync.WaitGroup
+	tokens := make(chan struct{}, parallel)
+	for _, one := range all {
+		tokens <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-tokens }()
+			fn(one)
+		})
+	}
+	wg.Wait()
+}
+
+// putBatch is plans of one shard that are stored by one run.
+type putBatch struct {
+	shard  *shardKeys
+	plans  []*scheduler.Plan
+	stored []string
+	index  []int
+	bytes  int
+}
+
+func (s *Store) putBatch(ctx context.Context, b *putBatch) error {
+	_, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64) invocation { return s.putInvocation(b, deadline) })
+	if err == nil && !confirmed {
+		err = scheduler.ErrUnsure
+	}
+	return err
+}
+
+// change runs put.lua or remove.lua. It is run again only where it says that it did
+// nothing: for want of the schedule of an action that this replica did not know, or,
+// once, because Redis' clock was set. An error is returned once what it was for can
+// no longer take effect.
+func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(deadline int64) invocation) (r reply, confirmed bool, err error) {
+	for late := false; ; {
+		deadline, err := s.redisDeadlineAt(ctx, k.id)
+		if err != nil {
+			return r, false, storeError(op, err)
+		}
+		r, confirmed, err = s.runDurable(ctx, build(deadline))
+		switch {
+		case err != nil:
+			if deadline != 0 && !s.surelyNotSent(err) {
+				<-ctx.Done()
+			}
+			return r, false, storeError(op, err)
+		case r.status == statusLate && (late || ctx.Err() != nil):
+			return r, false, storeError(op, errLate)
+		case r.status == statusLate:
+			late = true
+			s.forgetTime(k.id)
+		case r.status == statusAction:
+			action, err := actionOf(r)
+			if err != nil {
+				return r, false, storeError(op, err)
+			}
+			s.learn(action)
+		default:
+			return r, confirmed, nil
+		}
+	}
+}
+
+// actionOf reads the action that a script asks for.
+func actionOf(r reply) (string, error) {
+	if len(r.values) != 1 {
+		return "", errReply
+	}
+	name, err := r.values[0].ToString()
+	return actionNamed(name), err
+}
+
+func (s *Store) putInvocation(b *putBatch, deadline int64) invocation {
+	k := b.shard
+	for _, p := range b.plans {
+		s.learn(p.Action)
+	}
+	actions := s.actions()
+	keys := make([]string, 0, 8+len(actions)+2*len(b.plans))
+	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions)
+	args := make([]string, 0, 5+len(actions)+5*len(b.plans))
+	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel, "p "+strconv.Itoa(k.id)+" ", strconv.Itoa(len(actions)))
+	for _, action := range actions {
+		keys = append(keys, k.schedule(action))
+		args = append(args, nameOf(action))
+	}
+	for n, p := range b.plans {
+		keys = append(keys, k.plan(p.Key), k.retry(p.Key))
+		args = append(args, p.Key, strconv.Itoa(slices.Index(actions, p.Action)+1), strconv.FormatInt(p.Due, 10), p.Revision.String(), b.stored[n])
+	}
+	return invocation{s.scripts.put, keys, args}
+}
+
+// Get returns a plan: see scheduler.PlanStore.
+func (s *Store) Get(ctx context.Context, key string) (*scheduler.Plan, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	stored, err := s.client.Do(ctx, s.client.B().Get().Key(s.shardOf(key).plan(key)).Build()).ToString()
+	switch {
+	case rueidis.IsRedisNil(err):
+		return nil, scheduler.ErrNotFound
+	case err != nil:
+		return nil, storeError("get plan", err)
+	}
+	p, err := decodePlan(key, stored)
+	if err != nil {
+		return nil, fmt.Errorf("%w: get plan %s: %w", scheduler.ErrStore, scheduler.Shorten(key, 64), err)
+	}
+	return p, nil
+}
+
+// Remove deletes a plan: see scheduler.PlanStore.
+func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	k := s.shardOf(key)
+	r, confirmed, err := s.change(ctx, "remove plan", k, func(deadline int64) invocation { return s.removeInvocation(k, key, deadline) })
+	if err != nil {
+		return nil, err
+	}
+	p, err := removed(key, r)
+	if err == nil && !confirmed {
+		err = scheduler.ErrUnsure
+	}
+	return p, err
+}
+
+func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64) invocation {
+	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine}
+	args := []string{strconv.FormatInt(deadline, 10), key, strconv.Itoa(changesKept)}
+	for _, action := range s.actions() {
+		keys, args = append(keys, k.schedule(action)), append(args, nameOf(action))
+	}
+	return invocation{s.scripts.remove, keys, args}
+}
+
+// removed reads the answer of remove.lua.
+func removed(key string, r reply) (*scheduler.Plan, error) {
+	onlyKey := &scheduler.Plan{Key: key}
+	switch r.status {
+	case statusNone:
+		return nil, scheduler.ErrNotFound
+	case statusBad:
+		return onlyKey, nil
+	}
+	if len(r.values) != 1 {
+		return nil, errReply
+	}
+	stored, err := r.values[0].ToString()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errReply, err)
+	}
+	if r.status == statusRetry {
+		f, err := decodeFiring(stored, 0, "")
+		if err != nil {
+			return onlyKey, nil
+		}
+		return f.Plan, nil
+	}
+	p, err := decodePlan(key, stored)
+	if err != nil {
+		return onlyKey, nil
+	}
+	return p, nil
+}
+
+// knownActions are the actions whose schedules this replica knows of: its own, those in
+// Redis, and those that turned up. It only grows.
+type knownActions struct {
+	mu    sync.RWMutex
+	names []string // sorted; replaced, never changed
+}
+
+func (s *Store) actions() []string {
+	s.known.mu.RLock()
+	defer s.known.mu.RUnlock()
+	return s.known.names
+}
+
+// learn adds an action.
+func (s *Store) learn(action string) {
+	if _, ok := slices.BinarySearch(s.actions(), action); ok {
+		return
+	}
+	s.known.mu.Lock()
+	defer s.known.mu.Unlock()
+	if i, ok := slices.BinarySearch(s.known.names, action); !ok {
+		s.known.names = slices.Insert(slices.Clone(s.known.names), i, action)
+	}
+}
+
+// learnStored learns the actions that a shard has seen.
+func (s *Store) learnStored(ctx context.Context, k *shardKeys) error {
+	names, err := s.client.Do(ctx, s.client.B().Smembers().Key(k.actions).Build()).AsStrSlice()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s.learn(actionNamed(name))
+	}
+	return nil
+}
+
+// refresh learns the actions of all shards again if that was long ago: others may
+// have stored plans of one that this replica has never heard of.
+func (s *Store) refresh(ctx context.Context) error {
+	const every = time.Second
+	s.refreshing.Lock()
+	defer s.refreshing.Unlock()
+	if time.Since(s.refreshed) < every {
+		return nil
+	}
+	for _, id := range s.ids {
+		if err := s.learnStored(ctx, s.shards[id]); err != nil {
+			return err
+		}
+	}
+	s.refreshed = time.Now()
+	return nil
+}
+
+var errCursor = errors.New("not a cursor of this store")

@@ -1,0 +1,140 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// workerLost is the error of a firing whose workers died too often.
+const workerLost = "worker lost"
+
+// Holders returns the workers a shard knows: see scheduler.RescueStore.
+func (s *Store) Holders(ctx context.Context, shard int) ([]scheduler.Holder, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	k, err := s.shard(shard)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.refresh(ctx); err != nil {
+		return nil, storeError("workers of the shard", err)
+	}
+	beats, err := s.client.Do(ctx, s.client.B().Hgetall().Key(k.workers).Build()).AsStrMap()
+	if err != nil {
+		return nil, storeError("workers of the shard", err)
+	}
+	holders := make([]scheduler.Holder, 0, len(beats))
+	for worker, beat := range beats {
+		n, _ := strconv.ParseUint(beat, 10, 64) // a counter that is none never moves
+		holders = append(holders, scheduler.Holder{Worker: worker, Beats: n})
+	}
+	slices.SortFunc(holders, func(a, b scheduler.Holder) int { return strings.Compare(a.Worker, b.Worker) })
+	actions := s.actions()
+	commands := make([]rueidis.Completed, 0, len(holders)*len(actions))
+	for _, h := range holders {
+		for _, action := range actions {
+			commands = append(commands, s.client.B().Hlen().Key(k.held(action, h.Worker)).Build())
+		}
+	}
+	for i, r := range s.client.DoMulti(ctx, commands...) {
+		n, err := r.AsInt64()
+		if err != nil {
+			return nil, storeError("workers of the shard", err)
+		}
+		holders[i/len(actions)].Held += int(n)
+	}
+	return holders, nil
+}
+
+// Rescue queues again what a dead worker holds: see scheduler.RescueStore.
+func (s *Store) Rescue(ctx context.Context, l scheduler.Lease, h scheduler.Holder, maxDeliveries, limit int) (moved int, err error) {
+	leave, err := s.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	k, err := s.shard(l.Shard)
+	if err != nil {
+		return 0, err
+	}
+	for _, action := range s.actions() {
+		for moved < limit {
+			n, err := s.rescueSome(ctx, k, l, h, action, maxDeliveries, min(limit-moved, batchPlans))
+			if moved += n; err != nil {
+				return moved, err
+			}
+			if n == 0 {
+				break
+			}
+		}
+	}
+	if moved > 0 {
+		return moved, nil
+	}
+	keys := []string{k.leader, k.workers}
+	for _, action := range s.actions() {
+		keys = append(keys, k.held(action, h.Worker))
+	}
+	r, err := s.run(ctx, invocation{s.scripts.forget, keys, []string{l.Value, h.Worker, strconv.FormatUint(h.Beats, 10)}})
+	if err != nil {
+		return 0, storeError("forget worker", err)
+	}
+	if r.status == statusFenced {
+		return 0, scheduler.ErrFenced
+	}
+	return 0, nil
+}
+
+// rescueSome takes some firings of one action from a worker.
+func (s *Store) rescueSome(ctx context.Context, k *shardKeys, l scheduler.Lease, h scheduler.Holder, action string, maxDeliveries, limit int) (int, error) {
+	found, err := s.client.Do(ctx, s.client.B().Hscan().Key(k.held(action, h.Worker)).Cursor(0).Count(int64(limit)).Build()).AsScanEntry()
+	if err != nil {
+		return 0, storeError("what a dead worker holds", err)
+	}
+	if len(found.Elements) == 0 {
+		return 0, nil
+	}
+	keys := []string{k.leader, k.workers, k.held(action, h.Worker), k.firings(action), k.backlog, k.dead, k.history, k.historySizes}
+	args := []string{l.Value, h.Worker, strconv.FormatUint(h.Beats, 10), nameOf(action), s.channel, k.work(action), strconv.Itoa(s.opts.DeadCount), workerLost}
+	n := 0
+	for i := 0; i+1 < len(found.Elements) && n < limit; i += 2 {
+		field, stored := found.Elements[i], found.Elements[i+1]
+		n++
+		f, err := decodeFiring(stored, k.id, nameOf(action)+"/"+field)
+		if err != nil {
+			if err := s.quarantineFiring(ctx, k, h.Worker, nameOf(action)+"/"+field, err); err != nil {
+				return 0, storeError("quarantine", err)
+			}
+			continue
+		}
+		if f.Delivery < maxDeliveries {
+			args = append(args, field, "", "")
+			continue
+		}
+		now := time.Now()
+		keys = append(keys, k.plan(f.Plan.Key))
+		args = append(args, field, f.Plan.Key, encodeAttempt(&scheduler.Attempt{
+			Firing: f.ID(), Key: f.Plan.Key, Action: action, Due: f.Due, Missed: f.Missed, Attempt: f.Attempt,
+			Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: scheduler.Dead, Error: workerLost, Replica: h.Worker,
+		}, false))
+	}
+	r, err := s.run(ctx, invocation{s.scripts.rescue, keys, args})
+	if err != nil {
+		return 0, storeError("rescue", err)
+	}
+	if r.status == statusFenced {
+		return 0, scheduler.ErrFenced
+	}
+	moved, err := firstNumber(r)
+	return int(moved), err
+}

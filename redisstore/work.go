@@ -1,0 +1,341 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// Bounds of one run of take.lua, firings and bytes.
+const (
+	takeFirings = 200
+	takeBytes   = 512 << 10
+)
+
+// takeID names a take of this process: it sorts by time, and is never given again,
+// not even after Redis lost its newest writes.
+func (s *Store) takeID() string {
+	n := strconv.FormatUint(s.takes.Add(1), 36)
+	return fmt.Sprintf("%s-%012s", s.instance, n)
+}
+
+// Take hands queued firings to a worker: see scheduler.WorkStore.
+func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*scheduler.Firing, more bool, err error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, false, err
+	}
+	defer leave()
+	k, err := s.shard(q.Shard)
+	if err != nil {
+		return nil, false, err
+	}
+	id := s.takeID()
+	keys := append(make([]string, 0, 1+2*len(q.Slots)), k.workers)
+	args := append(make([]string, 0, 4+len(q.Slots)), q.Worker, id, strconv.Itoa(takeFirings), strconv.Itoa(takeBytes))
+	actions := make([]string, 0, len(q.Slots))
+	for action, n := range q.Slots {
+		if n > 0 {
+			actions = append(actions, action)
+			keys = append(keys, k.firings(action), k.held(action, q.Worker))
+			args = append(args, strconv.Itoa(n))
+		}
+	}
+	if len(actions) == 0 {
+		return nil, false, nil
+	}
+	r, err := s.run(ctx, invocation{s.scripts.take, keys, args})
+	if err != nil {
+		return nil, false, storeError("take firings", err)
+	}
+	if len(r.values) != 1+len(actions) {
+		return nil, false, errReply
+	}
+	bounded, err := number(r.values[0])
+	if err != nil {
+		return nil, false, err
+	}
+	n := 0
+	for i, action := range actions {
+		stored, err := r.values[1+i].AsStrSlice()
+		if err != nil {
+			return fs, false, fmt.Errorf("take firings: %w: %w", errReply, err)
+		}
+		fs = slices.Grow(fs, len(stored))
+		for _, v := range stored {
+			n++
+			receipt := nameOf(action) + "/" + id + "-" + strconv.Itoa(n)
+			f, err := decodeFiring(v, k.id, receipt)
+			if err == nil {
+				fs = append(fs, f)
+			} else if err := s.quarantineFiring(ctx, k, q.Worker, receipt, err); err != nil {
+				s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", receipt).Msg("a firing that cannot be decoded could not be put into quarantine")
+			}
+		}
+	}
+	return fs, bounded == 1, nil
+}
+
+// quarantineFiring moves what cannot be decoded out of the worker's hands.
+func (s *Store) quarantineFiring(ctx context.Context, k *shardKeys, worker, receipt string, why error) error {
+	action, field, ok := takenAction(receipt)
+	if !ok {
+		return errReply
+	}
+	s.log.Error().Err(why).Int("shard", k.id).Str("receipt", receipt).Msg("a firing cannot be decoded; it was put into quarantine")
+	_, err := s.run(ctx, invocation{
+		s.scripts.quarantine,
+		[]string{k.held(action, worker), k.backlog, k.quarantine},
+		[]string{field, nameOf(action), "firing " + receipt, why.Error()},
+	})
+	return err
+}
+
+// finishBatch bounds one run of finish.lua.
+const finishBatch = 100
+
+// Finish ends deliveries: see scheduler.WorkStore. Those of one action that fit a
+// run of the script end together; what a lost connection leaves unknown is sent
+// again by the caller, as it is, and answered NotHeld where it was done.
+func (s *Store) Finish(ctx context.Context, shard int, worker string, fs []scheduler.Finish) ([]scheduler.Finished, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	k, err := s.shard(shard)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]scheduler.Finished, len(fs))
+	byAction := make(map[string][]int)
+	for i := range fs {
+		action, _, ok := takenAction(fs[i].Firing.Receipt)
+		if !ok {
+			answers[i] = scheduler.FinishedNotHeld
+			continue
+		}
+		byAction[action] = append(byAction[action], i)
+	}
+	var calls []invocation
+	var places [][]int
+	for action, where := range byAction {
+		for batch := range slices.Chunk(where, finishBatch) {
+			calls, places = append(calls, s.finishInvocation(k, worker, action, fs, batch)), append(places, batch)
+		}
+	}
+	if len(calls) == 0 {
+		return answers, nil
+	}
+	replies, errs := s.runMany(ctx, calls)
+	for c, where := range places {
+		if errs[c] != nil {
+			return nil, storeError("finish", errs[c])
+		}
+		if err := finishAnswers(replies[c], where, answers); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+func (s *Store) finishInvocation(k *shardKeys, worker, action string, fs []scheduler.Finish, batch []int) invocation {
+	keys := make([]string, 0, 11+len(batch))
+	keys = append(keys, k.held(action, worker), k.firings(action), k.retries, k.deferred, k.backlog, k.changed, k.changedOld, k.dead, k.history, k.historySizes, k.quarantine)
+	args := make([]string, 0, 7+7*len(batch))
+	args = append(args, nameOf(action), s.channel, k.work(action), strconv.Itoa(s.opts.DeadCount),
+		strconv.Itoa(s.opts.HistoryCount), strconv.FormatInt(s.opts.HistoryBytes, 10), strconv.FormatInt(s.historyAge().Milliseconds(), 10))
+	for _, i := range batch {
+		f := &fs[i]
+		_, field, _ := takenAction(f.Firing.Receipt)
+		verdict, named, ask, record := "", "", "", ""
+		var key, revision string
+		if p := f.Firing.Plan; p != nil && f.Verdict != scheduler.Return {
+			key, revision = p.Key, p.Revision.String()
+		}
+		switch f.Verdict {
+		case scheduler.Done:
+			verdict = "D"
+		case scheduler.Retry:
+			verdict, named = "R", k.retry(key)
+		case scheduler.Bury:
+			verdict = "B"
+			if f.Attempt != nil {
+				ask = f.Attempt.Error
+			}
+		case scheduler.Defer:
+			verdict = "F"
+			if f.Firing.Attempt > 1 {
+				named = k.retry(key)
+			}
+		case scheduler.Return:
+			verdict = "T"
+		}
+		switch f.Verdict {
+		case scheduler.Done, scheduler.Bury:
+			if f.Firing.Plan.Due != 0 { // else the claim deleted the plan
+				named = k.plan(key)
+			}
+		case scheduler.Retry, scheduler.Defer:
+			ask = strconv.FormatInt(f.At.UnixMilli(), 10) + ":" + string(f.Firing.ID())
+		}
+		if f.Attempt != nil && s.opts.HistoryCount > 0 {
+			record = encodeAttempt(f.Attempt, f.Verdict == scheduler.Retry)
+		}
+		n := 0
+		if named != "" {
+			keys = append(keys, named)
+			n = len(keys) - 11
+		}
+		args = append(args, verdict, field, key, strconv.Itoa(n), revision, record, ask)
+	}
+	return invocation{s.scripts.finish, keys, args}
+}
+
+// historyAge is the age at which attempts are dropped.
+func (s *Store) historyAge() time.Duration {
+	if s.opts.HistoryAge == 0 {
+		return math.MaxInt64
+	}
+	return s.opts.HistoryAge
+}
+
+// finishAnswers reads the answer of finish.lua.
+func finishAnswers(r reply, where []int, answers []scheduler.Finished) error {
+	if len(r.values) != 1 {
+		return errReply
+	}
+	letters, err := r.values[0].ToString()
+	if err != nil || len(letters) != len(where) {
+		return fmt.Errorf("%w: %d answers to %d finishes: %w", errReply, len(letters), len(where), err)
+	}
+	for j, i := range where {
+		switch letters[j] {
+		case 'O':
+			answers[i] = scheduler.FinishedOK
+		case 'C':
+			answers[i] = scheduler.FinishedCancelled
+		case 'N':
+			answers[i] = scheduler.FinishedNotHeld
+		case 'B':
+			answers[i] = scheduler.FinishedBad
+		default:
+			return fmt.Errorf("%w: answer %q", errReply, letters[j])
+		}
+	}
+	return nil
+}
+
+// Held returns what a worker holds: see scheduler.WorkStore.
+func (s *Store) Held(ctx context.Context, shard int, worker string, limit int) ([]string, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	k, err := s.shard(shard)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.refresh(ctx); err != nil {
+		return nil, storeError("what a worker holds", err)
+	}
+	actions := s.actions()
+	commands := make([]rueidis.Completed, len(actions))
+	for i, action := range actions {
+		commands[i] = s.client.B().Hkeys().Key(k.held(action, worker)).Build()
+	}
+	var receipts []string
+	for i, r := range s.client.DoMulti(ctx, commands...) {
+		fields, err := r.AsStrSlice()
+		if err != nil {
+			return nil, storeError("what a worker holds", err)
+		}
+		for _, field := range fields {
+			receipts = append(receipts, nameOf(actions[i])+"/"+field)
+		}
+	}
+	slices.SortFunc(receipts, byTake)
+	return receipts[:min(limit, len(receipts))], nil
+}
+
+// byTake sorts receipts by when they were taken.
+func byTake(a, b string) int {
+	_, a, _ = takenAction(a)
+	_, b, _ = takenAction(b)
+	i, j := strings.LastIndexByte(a, '-'), strings.LastIndexByte(b, '-')
+	if i < 0 || j < 0 || a[:i] != b[:j] {
+		return strings.Compare(a, b)
+	}
+	m, _ := strconv.Atoi(a[i+1:])
+	n, _ := strconv.Atoi(b[j+1:])
+	return m - n
+}
+
+// Beat counts a heartbeat in every shard: see scheduler.WorkStore.
+func (s *Store) Beat(ctx context.Context, worker string) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	calls := make([]invocation, len(s.ids))
+	for i, id := range s.ids {
+		calls[i] = invocation{s.scripts.beat, []string{s.shards[id].workers}, []string{worker}}
+	}
+	_, errs := s.runMany(ctx, calls)
+	for i, err := range errs {
+		if err != nil {
+			return storeError("heartbeat of shard "+strconv.Itoa(s.ids[i]), err)
+		}
+	}
+	return nil
+}
+
+// number reads an integer that a script returned as one, or as text.
+func number(m rueidis.RedisMessage) (int64, error) {
+	n, err := m.AsInt64()
+	if err != nil {
+		f, ferr := m.AsFloat64() // a score
+		if ferr != nil {
+			return 0, fmt.Errorf("%w: %w", errReply, err)
+		}
+		n = int64(f)
+	}
+	return n, nil
+}
+
+func firstNumber(r reply) (int64, error) {
+	if len(r.values) < 1 {
+		return 0, errReply
+	}
+	return number(r.values[0])
+}
+
+// shard returns the keys of a shard of this deployment.
+func (s *Store) shard(id int) (*shardKeys, error) {
+	k := s.shards[id]
+	if k == nil {
+		return nil, fmt.Errorf("%w: this deployment has no shard %d", scheduler.ErrStore, id)
+	}
+	return k, nil
+}
+
+// forgetChanges runs settle.lua now and then.
+func (s *Store) forgetChanges(ctx context.Context, k *shardKeys) {
+	const every = 5 * time.Second
+	if last := k.settled.Load(); time.Since(s.opened)-time.Duration(last) < every || !k.settled.CompareAndSwap(last, int64(time.Since(s.opened))) {
+		return
+	}
+	if _, err := s.run(ctx, invocation{s.scripts.settle, []string{k.backlog, k.changed, k.changedOld}, nil}); err != nil && ctx.Err() == nil {
+		s.log.Debug().Err(err).Int("shard", k.id).Msg("cannot forget changes of plans")
+	}
+}
