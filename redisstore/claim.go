@@ -85,9 +85,9 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 	if len(places) == 0 {
 		return page, nil
 	}
-	chunk := make([]entry, len(places))
+	chunk := make([]listed, len(places))
 	for i, p := range places {
-		chunk[i] = entry{k, p.key}
+		chunk[i] = listed{k, p.key}
 	}
 	stored, err := s.readChunk(ctx, chunk)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/snower/forsun/scheduler"
 )
 
-// entry is a plan's place in a listing over several shards.
-type entry struct {
+// listed is a plan's place in a listing over several shards.
+type listed struct {
 	shard *shardKeys
 	key   string
 }
@@ -36,7 +36,7 @@ func (s *Store) List(ctx context.Context, q scheduler.ListQuery) ([]*scheduler.P
 	for i, id := range s.ids {
 		commands[i] = s.client.B().Zrange().Key(s.shards[id].index).Min(lower).Max(upper).Bylex().Limit(0, int64(limit)).Build()
 	}
-	var entries []entry
+	var entries []listed
 	full := false
 	for i, r := range s.client.DoMulti(ctx, commands...) {
 		keys, err := r.AsStrSlice()
@@ -45,13 +45,13 @@ func (s *Store) List(ctx context.Context, q scheduler.ListQuery) ([]*scheduler.P
 		}
 		full = full || len(keys) == limit
 		for _, key := range keys {
-			entries = append(entries, entry{s.shards[s.ids[i]], key})
+			entries = append(entries, listed{s.shards[s.ids[i]], key})
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(entries, func(a, b listed) int { return strings.Compare(a.key, b.key) })
 	full = full || len(entries) > limit
 	entries = entries[:min(limit, len(entries))]
-	plans, n, err := s.readPlans(ctx, entries, func(e entry, p *scheduler.Plan) bool { return true })
+	plans, n, err := s.readPlans(ctx, entries, func(e listed, p *scheduler.Plan) bool { return true })
 	if err != nil {
 		return nil, "", storeError("list plans", err)
 	}
@@ -63,7 +63,7 @@ func (s *Store) List(ctx context.Context, q scheduler.ListQuery) ([]*scheduler.P
 
 // readPlans reads the plans of the first n entries, as many as a page may hold;
 // what is gone or cannot be decoded, or what keep refuses, is passed over.
-func (s *Store) readPlans(ctx context.Context, entries []entry, keep func(entry, *scheduler.Plan) bool) (plans []*scheduler.Plan, n int, err error) {
+func (s *Store) readPlans(ctx context.Context, entries []listed, keep func(listed, *scheduler.Plan) bool) (plans []*scheduler.Plan, n int, err error) {
 	size := 0
 	for n < len(entries) && size < batchBytes*8 {
 		chunk := entries[n:min(n+batchPlans, len(entries))]
@@ -87,7 +87,7 @@ func (s *Store) readPlans(ctx context.Context, entries []entry, keep func(entry,
 
 // readChunk reads stored plans: of the first entries of the chunk, at least one, ""
 // where there is none.
-func (s *Store) readChunk(ctx context.Context, chunk []entry) ([]string, error) {
+func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error) {
 	// One script for each shard; what one of them cut off is left for the next call.
 	byShard := make(map[*shardKeys][]int)
 	for i, e := range chunk {
@@ -172,7 +172,7 @@ func (s *Store) dueAt(ctx context.Context, action string, second int64, after st
 		calls[i] = invocation{s.scripts.due, []string{s.shards[id].schedule(action)}, args}
 	}
 	replies, errs := s.runMany(ctx, calls)
-	var entries []entry
+	var entries []listed
 	for i, r := range replies {
 		if errs[i] != nil {
 			return nil, "", false, errs[i]
@@ -183,16 +183,16 @@ func (s *Store) dueAt(ctx context.Context, action string, second int64, after st
 		}
 		more = more || len(places) == limit
 		for _, p := range places {
-			entries = append(entries, entry{s.shards[s.ids[i]], p.key})
+			entries = append(entries, listed{s.shards[s.ids[i]], p.key})
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(entries, func(a, b listed) int { return cmp.Compare(a.key, b.key) })
 	more = more || len(entries) > limit
 	entries = entries[:min(limit, len(entries))]
 	if len(entries) == 0 {
 		return nil, "", false, nil
 	}
-	plans, n, err := s.readPlans(ctx, entries, func(_ entry, p *scheduler.Plan) bool { return p.Due == second && p.Action == action })
+	plans, n, err := s.readPlans(ctx, entries, func(_ listed, p *scheduler.Plan) bool { return p.Due == second && p.Action == action })
 	if err != nil {
 		return nil, "", false, err
 	}

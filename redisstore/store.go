@@ -10,6 +10,8 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
 )
 
 // Store is scheduler.Store on Redis.
@@ -38,6 +40,7 @@ type Store struct {
 type scripts struct {
 	put, remove, due, read, mend, claim, promote, settle    *script
 	take, finish, quarantine, beat, rescue, forget, redrive *script
+	look, audit                                             *script
 }
 
 func loadScripts() scripts {
@@ -45,7 +48,7 @@ func loadScripts() scripts {
 		put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"), read: loadScript("read"),
 		mend: loadScript("mend"), claim: loadScript("claim"), promote: loadScript("promote"), settle: loadScript("settle"),
 		take: loadScript("take"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
-		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"),
+		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"),
 	}
 }
 
@@ -79,3 +82,5 @@ func (s *Store) shardOf(key string) *shardKeys {
 	h.Write([]byte(key))
 	return s.shards[s.ids[h.Sum64()%uint64(len(s.ids))]]
 }
+
+var _ scheduler.Store = (*Store)(nil)

@@ -27,7 +27,7 @@ func parseEvent(message string) (e scheduler.Event, ok bool) {
 	e.Shard = shard
 	switch kind {
 	case "w":
-		e.Kind, e.Action = scheduler.EventWork, rest
+		e.Kind, e.Action = scheduler.EventWork, actionNamed(rest)
 	case "p":
 		e.Kind = scheduler.EventPlan
 		e.Due, err = strconv.ParseInt(rest, 10, 64)
