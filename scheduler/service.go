@@ -26,14 +26,18 @@ type ServiceOptions struct {
 	ShellFrom ShellFrom      // who may create shell plans
 	Timeout   time.Duration  // bound on one call to the store
 
+	// CheckTimeout bounds the store's part of Check, which reads all that is stored.
+	CheckTimeout time.Duration
+
 	// Refuse returns why nothing may be created here now, or nil: see
 	// Engine.ClockWrong. nil: there never is a reason.
 	Refuse func() error
 }
 
-// DefaultServiceOptions returns UTC, shell from loopback, 5 s.
+// DefaultServiceOptions returns UTC, shell from loopback, 5 s, and a minute for a
+// check.
 func DefaultServiceOptions() ServiceOptions {
-	return ServiceOptions{Zone: time.UTC, ShellFrom: ShellFromLoopback, Timeout: 5 * time.Second}
+	return ServiceOptions{Zone: time.UTC, ShellFrom: ShellFromLoopback, Timeout: 5 * time.Second, CheckTimeout: time.Minute}
 }
 
 // Service is what clients can ask of forsun, the same behind every interface.

@@ -392,6 +392,18 @@ type ShardState struct {
 	Quarantined int64
 }
 
+// Backlog is how many firings are claimed and have not ended: queued, running, or
+// waiting for a time.
+func (s ShardState) Backlog() int64 {
+	n := s.Retries
+	for _, by := range []map[string]int64{s.Queued, s.Running} {
+		for _, of := range by {
+			n += of
+		}
+	}
+	return n
+}
+
 // Event is a hint from the store.
 type Event struct {
 	Kind   EventKind
