@@ -130,6 +130,27 @@ struct ForsunShard {
     11: i64 quarantined = 0
 }
 
+// A forsund of the deployment, as it last announced itself.
+struct ForsunReplica {
+    1: required string id,
+    2: string address = "",   // where its Thrift server listens
+    3: string version = "",
+    4: i64 offset_us = 0,     // its clock minus the store's, microseconds
+    5: list<i32> leads = [],  // shards
+    6: bool eager = true,     // it may lead
+    7: i64 started_ms = 0,
+    8: i64 seen_ms = 0        // by the store's clock
+}
+
+// Something that is not, or may not be, as it should be.
+struct ForsunFinding {
+    1: required i32 shard,    // -1: not about one shard
+    2: required string severity, // error, warning, info
+    3: string subject = "",
+    4: string problem = "",
+    5: string advice = ""     // "": nothing to do
+}
+
 // The server's clock and the zone it reads calendar plans in.
 struct ForsunServerTime {
     1: required i64 time_ms,
@@ -168,5 +189,10 @@ service Forsun{
     // The next n due seconds of a plan, 1 to 1000.
     list<i64> preview(1:string key, 2:i32 n=10) throws (1:ForsunPlanError err),
     list<ForsunShard> shards() throws (1:ForsunPlanError err),
-    ForsunServerTime serverTime()
+    ForsunServerTime serverTime(),
+    // Replicas seen lately, by id.
+    list<ForsunReplica> replicas() throws (1:ForsunPlanError err),
+    // What is wrong, the worst first; it looks through all that is stored and may
+    // take a minute.
+    list<ForsunFinding> check() throws (1:ForsunPlanError err)
 }

@@ -50,6 +50,8 @@ func (h *handler) methods() map[string]method {
 		"preview":       bind(forsun.NewForsunPreviewArgs, h.preview),
 		"shards":        bind(forsun.NewForsunShardsArgs, h.shards),
 		"serverTime":    bind(forsun.NewForsunServerTimeArgs, h.serverTime),
+		"replicas":      bind(forsun.NewForsunReplicasArgs, h.replicas),
+		"check":         bind(forsun.NewForsunCheckArgs, h.check),
 	}
 }
 

@@ -186,3 +186,27 @@ func (h *handler) shards(ctx context.Context, _ *forsun.ForsunShardsArgs) (thrif
 	}
 	return &forsun.ForsunShardsResult{Success: result}, nil
 }
+
+func (h *handler) replicas(ctx context.Context, _ *forsun.ForsunReplicasArgs) (thrift.TStruct, error) {
+	replicas, err := h.svc.Replicas(ctx)
+	if err != nil {
+		return &forsun.ForsunReplicasResult{Err: h.fail(ctx, wire.Read, "replicas", "", err)}, nil
+	}
+	result := make([]*forsun.ForsunReplica, len(replicas))
+	for i, r := range replicas {
+		result[i] = wire.FromReplica(r)
+	}
+	return &forsun.ForsunReplicasResult{Success: result}, nil
+}
+
+func (h *handler) check(ctx context.Context, _ *forsun.ForsunCheckArgs) (thrift.TStruct, error) {
+	findings, err := h.svc.Check(ctx)
+	if err != nil {
+		return &forsun.ForsunCheckResult{Err: h.fail(ctx, wire.Read, "check", "", err)}, nil
+	}
+	result := make([]*forsun.ForsunFinding, len(findings))
+	for i, f := range findings {
+		result[i] = wire.FromFinding(f)
+	}
+	return &forsun.ForsunCheckResult{Success: result}, nil
+}

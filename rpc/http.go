@@ -60,6 +60,8 @@ const (
 //	POST   /v1/dead/redrive                        {"ids": […]}, {"key": "…"} or {"all": true}
 //	POST   /v1/dead/purge                          the same; also DELETE
 //	GET    /v1/shards
+//	GET    /v1/replicas
+//	GET    /v1/doctor                              what is wrong, the worst first; it may take a minute
 //
 // Answers have status 200 and {"errcode": 0, "errmsg": "", "data": …}. Other
 // statuses: 400 for a body that cannot be read or is of another type than JSON

@@ -41,6 +41,8 @@ func (a *api) paths() map[string]map[string]endpoint {
 		"/v1/dead/redrive": {"POST": a.redrive},
 		"/v1/dead/purge":   {"POST": a.purge, "DELETE": a.purge},
 		"/v1/shards":       {"GET": a.shards},
+		"/v1/replicas":     {"GET": a.replicas},
+		"/v1/doctor":       {"GET": a.doctor},
 	}
 }
 
@@ -353,6 +355,30 @@ func (a *api) shards(ctx context.Context, _ *http.Request) (any, error) {
 	out := make([]jsonShard, len(states))
 	for i, s := range states {
 		out[i] = newJSONShard(s)
+	}
+	return out, nil
+}
+
+func (a *api) replicas(ctx context.Context, _ *http.Request) (any, error) {
+	replicas, err := a.svc.Replicas(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]jsonReplica, len(replicas))
+	for i, r := range replicas {
+		out[i] = newJSONReplica(r)
+	}
+	return out, nil
+}
+
+func (a *api) doctor(ctx context.Context, _ *http.Request) (any, error) {
+	findings, err := a.svc.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]jsonFinding, len(findings))
+	for i, f := range findings {
+		out[i] = newJSONFinding(f)
 	}
 	return out, nil
 }

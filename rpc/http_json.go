@@ -159,6 +159,7 @@ type jsonShard struct {
 	Leader      string           `json:"leader"`
 	Term        uint64           `json:"term"`
 	Plans       int64            `json:"plans"`
+	Backlog     int64            `json:"backlog"` // queued, running, retries
 	Overdue     int64            `json:"overdue"`
 	OldestDue   int64            `json:"oldest_due"`
 	Queued      map[string]int64 `json:"queued"`
@@ -169,12 +170,53 @@ type jsonShard struct {
 }
 
 func newJSONShard(s scheduler.ShardState) jsonShard {
-	j := jsonShard(s)
+	j := jsonShard{
+		Shard: s.Shard, Leader: s.Leader, Term: s.Term, Plans: s.Plans, Backlog: s.Backlog(),
+		Overdue: s.Overdue, OldestDue: s.OldestDue, Queued: s.Queued, Running: s.Running,
+		Retries: s.Retries, Dead: s.Dead, Quarantined: s.Quarantined,
+	}
 	if j.Queued == nil {
 		j.Queued = map[string]int64{}
 	}
 	if j.Running == nil {
 		j.Running = map[string]int64{}
+	}
+	return j
+}
+
+// jsonReplica is a forsund of the deployment. Times are Unix seconds.
+type jsonReplica struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Version string `json:"version"`
+	Offset  float  `json:"offset"` // its clock minus the store's, seconds
+	Leads   []int  `json:"leads"`
+	Eager   bool   `json:"eager"` // it may lead
+	Started float  `json:"started"`
+	Seen    float  `json:"seen"` // by the store's clock
+}
+
+func newJSONReplica(r scheduler.Replica) jsonReplica {
+	return jsonReplica{
+		ID: r.ID, Address: r.Address, Version: r.Version, Offset: float(r.Offset.Seconds()),
+		Leads: append([]int{}, r.Leads...), Eager: r.Eager,
+		Started: float(wire.Seconds(r.Started)), Seen: float(wire.Seconds(r.Seen)),
+	}
+}
+
+// jsonFinding is something that is wrong.
+type jsonFinding struct {
+	Shard    *int   `json:"shard"` // null: not about one shard
+	Severity string `json:"severity"`
+	Subject  string `json:"subject"`
+	Problem  string `json:"problem"`
+	Advice   string `json:"advice"`
+}
+
+func newJSONFinding(f scheduler.Finding) jsonFinding {
+	j := jsonFinding{Severity: f.Severity.String(), Subject: f.Subject, Problem: f.Problem, Advice: f.Advice}
+	if f.Shard != scheduler.WholeDeployment {
+		j.Shard = &f.Shard
 	}
 	return j
 }

@@ -149,6 +149,7 @@ func TestHTTP(t *testing.T) {
 		{"redrive of nothing in particular", "POST", "/v1/dead/redrive", jsonType, `{}`, 200, `{"errcode":1008,…`},
 		{"purge", "DELETE", "/v1/dead/purge", jsonType, `{"key":"t1"}`, 200, ok(`{"count":0}`)},
 		{"shards", "GET", "/v1/shards", "", "", 200, ok(`[{"shard":0,…`)},
+		{"replicas", "GET", "/v1/replicas", "", "", 200, ok(`[]`)},
 		{"not JSON", "POST", "/v1/plan", jsonType, `key=1`, 400, ""},
 		{"JSON and more", "POST", "/v1/plan", jsonType, `{"key":"a"} x`, 400, ""},
 		{"no object", "POST", "/v1/plan", jsonType, `"x"`, 400, ""},
@@ -348,5 +349,41 @@ func TestInfo(t *testing.T) {
 	want := answered(2, "info", 3)
 	if got := ask(t, dial(t, thriftAddr), call("info", 3), len(want)); !bytes.Equal(got, want) {
 		t.Errorf("info over Thrift: got %x, want %x", got, want)
+	}
+}
+
+// TestHTTPDoctor: an answer may take longer than a request may take to arrive.
+func TestHTTPDoctor(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	if _, err := store.Announce(t.Context(), scheduler.Replica{ID: "a", Leads: []int{0}, Offset: -1500 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	opts := DefaultOptions()
+	opts.MessageTimeout = 200 * time.Millisecond
+	addr := serve(t, NewHTTPServer(newService(t, store), opts))
+	get := func(path string) string {
+		t.Helper()
+		resp, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	// There is no engine, and so no leader, which is looked at twice.
+	got, start := get("/v1/doctor"), time.Now()
+	want := `{"errcode":0,"errmsg":"","data":[{"shard":0,"severity":"error","subject":"shard 0","problem":"no replica leads it, and none may: nothing of it fires","advice":"start a forsund that may lead"},` +
+		`{"shard":null,"severity":"warning","subject":"embedded store",`
+	if !strings.HasPrefix(got, want) {
+		t.Errorf("doctor: got after %v %s, want %s…", time.Since(start), got, want)
+	}
+	if got := get("/v1/replicas"); !strings.Contains(got, `{"id":"a","address":"","version":"","offset":-1.5,"leads":[0],"eager":false,"started":0.0,"seen":`) {
+		t.Errorf("replicas: got %s", got)
 	}
 }

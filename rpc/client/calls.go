@@ -297,6 +297,41 @@ func (c *Client) Shards(ctx context.Context) (states []scheduler.ShardState, err
 	return states, err
 }
 
+// Replicas returns the replicas of the deployment that were seen lately, by id.
+func (c *Client) Replicas(ctx context.Context) (replicas []scheduler.Replica, err error) {
+	var got []*forsun.ForsunReplica
+	err = c.do(ctx, reads, func(ctx context.Context, rpc *forsun.ForsunClient) (err error) {
+		got, err = rpc.Replicas(ctx)
+		return err
+	})
+	for _, r := range got {
+		replicas = append(replicas, wire.ToReplica(r))
+	}
+	return replicas, err
+}
+
+// CheckTimeout is how long Check waits for its answer at least, if its context
+// has no deadline: the server takes up to a minute for what is stored.
+const CheckTimeout = 75 * time.Second
+
+// Check returns what is wrong with the deployment, the worst first.
+func (c *Client) Check(ctx context.Context) (findings []scheduler.Finding, err error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(c.opts.Timeout, CheckTimeout))
+		defer cancel()
+	}
+	var got []*forsun.ForsunFinding
+	err = c.do(ctx, reads, func(ctx context.Context, rpc *forsun.ForsunClient) (err error) {
+		got, err = rpc.Check(ctx)
+		return err
+	})
+	for _, f := range got {
+		findings = append(findings, wire.ToFinding(f))
+	}
+	return findings, err
+}
+
 // Info returns what the server says about itself, by name.
 func (c *Client) Info(ctx context.Context) (info map[string]string, err error) {
 	err = c.do(ctx, reads, func(ctx context.Context, rpc *forsun.ForsunClient) (err error) {

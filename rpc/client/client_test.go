@@ -163,6 +163,12 @@ func TestCalls(t *testing.T) {
 	if states, err := c.Shards(ctx); err != nil || len(states) != 1 {
 		t.Errorf("Shards: got %v, %v", states, err)
 	}
+	if replicas, err := c.Replicas(ctx); err != nil || len(replicas) != 0 {
+		t.Errorf("Replicas: got %v, %v", replicas, err)
+	}
+	if findings, err := c.Check(ctx); err != nil || len(findings) < 1 || findings[0].Severity != scheduler.SeverityError || findings[0].Subject != "shard 0" {
+		t.Errorf("Check: got %v, %v, want that nobody leads", findings, err)
+	}
 	if info, err := c.Info(ctx); err != nil || len(info) != 36 {
 		t.Errorf("Info: got %d names, %v", len(info), err)
 	}

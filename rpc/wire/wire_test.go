@@ -121,6 +121,18 @@ func TestRoundTrips(t *testing.T) {
 	if diff := cmp.Diff(shard, wire.ToShard(wire.FromShard(shard))); diff != "" {
 		t.Errorf("shard (-want +got):\n%s", diff)
 	}
+	replica := scheduler.Replica{
+		ID: "a", Address: "h:1", Version: "v", Offset: -1500 * time.Microsecond, Leads: []int{0, 3}, Eager: true, Started: now, Seen: now.Add(time.Hour),
+	}
+	if diff := cmp.Diff(replica, wire.ToReplica(wire.FromReplica(replica)), same); diff != "" {
+		t.Errorf("replica (-want +got):\n%s", diff)
+	}
+	for severity := scheduler.SeverityInfo; severity <= scheduler.SeverityError; severity++ {
+		finding := scheduler.Finding{Shard: scheduler.WholeDeployment, Severity: severity, Subject: "s", Problem: "p", Advice: "a"}
+		if diff := cmp.Diff(finding, wire.ToFinding(wire.FromFinding(finding))); diff != "" {
+			t.Errorf("finding (-want +got):\n%s", diff)
+		}
+	}
 	if got := wire.FromAttempt(scheduler.Attempt{Output: "a\xffb"}).Output; got != "a\ufffdb" {
 		t.Errorf("output that is not UTF-8: got %q", got)
 	}

@@ -110,7 +110,8 @@ type session struct {
 	err        io.Writer
 	color      bool // standard output shows colours
 
-	actions []string // the server's, once they were needed
+	actions []string      // the server's, once they were needed
+	wait    time.Duration // how long the command waits for an answer
 }
 
 func newSession(o *Options, p Process) *session {
@@ -126,6 +127,7 @@ func newSession(o *Options, p Process) *session {
 		onTerminal: isTerminal(p.Stdin) && isTerminal(p.Stdout),
 		out:        bufio.NewWriterSize(p.Stdout, 64<<10),
 		err:        p.Stderr,
+		wait:       o.Timeout,
 		color:      isTerminal(p.Stdout) && !noColor && dumb != "dumb",
 	}
 }
@@ -168,6 +170,7 @@ func (s *session) command(ctx context.Context, words []string) error {
 		ctx, stop = s.process.Interrupt(ctx)
 		defer stop()
 	}
+	s.wait = s.opts.Timeout
 	err := c.run(ctx, s, words[1:])
 	if flushed := s.out.Flush(); err == nil {
 		err = flushed

@@ -97,7 +97,18 @@ its time runs from then. A calendar stays as it is. A plan that a line cannot ho
 			dashes: true, keys: true, run: runExport,
 		},
 		{name: "info", summary: "show what the server says about itself", run: runInfo},
-		{name: "shards", summary: "show leader, plans, queues and debts of every shard", run: runShards},
+		{
+			name: "shards", summary: "show leader, plans, queues and debts of every shard",
+			help: "backlog is what is claimed and has not ended: queued, running, and retries, which\nwait for their time. overdue is what is due and not claimed.", run: runShards,
+		},
+		{
+			name: "replicas", summary: "show every forsund of the deployment",
+			help: "leads: the shards it leads. clock: by how much its clock differs from the store's.\nseen: when it last announced itself, by the store's clock.", run: runReplicas,
+		},
+		{
+			name: "doctor", summary: "look for what is wrong, and say what to do",
+			help: "It looks through all that is stored, at the store's settings, the shards, the\nreplicas and their clocks; that may take a minute. The exit status is 1 if it finds\nan error, 0 if it finds nothing or only warnings.", run: runDoctor,
+		},
 		{name: "version", summary: "show the versions of forsun and of the server", run: runVersion},
 		{name: "completion", args: "bash|zsh|fish", summary: "print a completion script for a shell", run: runCompletion},
 		{name: "help", args: "[CMD]", summary: "show this list, or what a command does", run: runHelp},

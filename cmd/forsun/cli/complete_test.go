@@ -17,7 +17,7 @@ func TestCandidates(t *testing.T) {
 		args []string
 		want string // joined by |
 	}{
-		{"commands", []string{"re"}, "redrive"},
+		{"commands", []string{"re"}, "redrive|replicas"},
 		{"all keys", []string{"get", ""}, "app:one|app:two|my key|x"},
 		{"keys", []string{"rm", "app:"}, "app:one|app:two"},
 		{"no second key", []string{"rm", "x", ""}, ""},

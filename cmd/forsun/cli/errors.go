@@ -53,7 +53,7 @@ func wrongArgs(name, format string, args ...any) error {
 func (s *session) report(err error) int {
 	s.out.Flush()
 	code, message := s.describe(err)
-	if errors.Is(err, errReported) {
+	if errors.Is(err, errReported) || errors.Is(err, errUnwell) {
 		// Nothing is left to tell.
 	} else if s.opts.Output == outputJSON {
 		writeJSON(s.err, jsonError{Code: code, Message: message})
@@ -146,7 +146,7 @@ func (s *session) describeConn(e *client.ConnError) string {
 	case errors.As(e.Err, &dns):
 		return fmt.Sprintf("no server at %s: no such host; --host says where it is", e.Address)
 	case errors.Is(e.Err, context.DeadlineExceeded), errors.As(e.Err, &timeout) && timeout.Timeout():
-		return fmt.Sprintf("no answer from %s within %s (--timeout changes that)%s", e.Address, s.opts.Timeout, unsure)
+		return fmt.Sprintf("no answer from %s within %s (--timeout changes that)%s", e.Address, s.wait, unsure)
 	}
 	text := e.Err.Error()
 	if op := new(net.OpError); errors.As(e.Err, &op) {

@@ -44,7 +44,7 @@ func TestJournal(t *testing.T) {
 		{[]string{"-o", "text", "history", "good"}, `^` + when + `\tgood\tshell\t1\tsucceeded\t\d+ms\t\d+ms\ttest\tone\\ntwo\\x1b\[31m\n$`},
 		{[]string{"history bad"}, `  bad  shell +1  dead .* shell: exit status 1\n$`},
 		{[]string{"dead"}, `^ID +DUE +KEY +ACTION +ATTEMPT +DIED +ERROR\n` + id + ` +` + when + `  bad  shell +1  ` + when + `  shell: exit status 1\n$`},
-		{[]string{"shards"}, `^SHARD +LEADER +TERM +PLANS +QUEUED +RUNNING +RETRIES +DEAD +QUARANTINED +OVERDUE +OLDEST DUE\n +0  test +1 +0  0 +0 +0 +1 +0 +0  -\n$`},
+		{[]string{"shards"}, `^SHARD +LEADER +TERM +PLANS +BACKLOG +QUEUED +RUNNING +RETRIES +DEAD +QUARANTINED +OVERDUE +OLDEST DUE\n +0  test +1 +0 +0  0 +0 +0 +1 +0 +0  -\n$`},
 		{[]string{"info"}, `(?m)^NAME +VALUE\n(.*\n)*forsun_version +9\.9\.9$`},
 		{[]string{"-o", "text", "info"}, `(?m)^forsun_version\t9\.9\.9$`},
 	} {

@@ -142,7 +142,7 @@ func newExamples(t *testing.T) *examples {
 			"TZ=UTC", "LC_ALL=C.UTF-8", "NO_COLOR=1",
 		},
 		in:  strings.NewReplacer("/tmp/", dir+"/", "127.0.0.1:9001", p.http, "6458", port),
-		out: strings.NewReplacer(dir+"/", "/tmp/", p.http, "127.0.0.1:9001"),
+		out: strings.NewReplacer(dir+"/", "/tmp/", p.http, "127.0.0.1:9001", p.address, "127.0.0.1:6458"),
 	}
 }
 
@@ -198,7 +198,8 @@ var varying = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "FIRING"},
 	{regexp.MustCompile(`[\w.-]+-[0-9a-f]{8}\b`), "REPLICA"},
 	{regexp.MustCompile(`\b1\d{9}(\.\d+)?\b`), "UNIX"},
-	{regexp.MustCompile(`\b\d+(\.\d+)?m?s\b`), "TOOK"},
+	{regexp.MustCompile(`[+-]?\b\d+(\.\d+)?m?s\b`), "TOOK"},
+	{regexp.MustCompile(`\bv\d+\.\d+\.\d+[\w.-]*`), "VERSION"},
 	{regexp.MustCompile(`"(late|took)":[\d.]+`), `"$1":TOOK`},
 	{regexp.MustCompile(`"sequence":"[\d.]+"`), `"sequence":SEQUENCE`},
 	{regexp.MustCompile(`(?m)^\d+ +TIME`), "ID TIME"},
