@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,8 +36,36 @@ func (s *Service) Replicas(ctx context.Context) ([]Replica, error) {
 // in what shards and replicas show of themselves, twice where it matters. It
 // returns at most 1000 findings, the worst first, within CheckTimeout. A part
 // that could not be looked at is a finding, too; the error says that the store
-// could not be asked at all.
+// could not be asked at all. One check is under way at a time: who asks meanwhile
+// gets what that one finds.
 func (s *Service) Check(ctx context.Context) ([]Finding, error) {
+	asked := s.checks.ended.Load()
+	select {
+	case s.checks.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.checks.turn }()
+	if s.checks.ended.Load() != asked {
+		return slices.Clone(s.checks.found), nil
+	}
+	found, err := s.check(ctx)
+	if err != nil {
+		return nil, err // perhaps of this caller only: the next one looks for itself
+	}
+	s.checks.found = found
+	s.checks.ended.Add(1)
+	return slices.Clone(found), nil
+}
+
+// checks is what checks that are asked for at once share.
+type checks struct {
+	turn  chan struct{} // holds one
+	ended atomic.Int64  // how many were completed
+	found []Finding     // by the last of them; guarded by turn
+}
+
+func (s *Service) check(ctx context.Context) ([]Finding, error) {
 	first, err := s.look(ctx)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,9 +17,15 @@ type oddStore struct {
 	scheduler.Store
 	findings int
 	err      error
+	begun    chan struct{} // if not nil: Check says that it has begun,
+	end      chan struct{} // and ends when this is closed
 }
 
 func (o oddStore) Check(_ context.Context, report func(scheduler.Finding)) error {
+	if o.begun != nil {
+		o.begun <- struct{}{}
+		<-o.end
+	}
 	for i := range o.findings {
 		report(scheduler.Finding{Shard: i % 2, Severity: scheduler.Severity(i % 2), Subject: "x", Problem: fmt.Sprint(i)})
 	}
@@ -58,12 +65,12 @@ func TestServiceCheck(t *testing.T) {
 		}
 		return findings
 	}
-	findings = check(oddStore{r.store, 5000, nil})
+	findings = check(oddStore{Store: r.store, findings: 5000})
 	last := findings[len(findings)-1]
 	if len(findings) != 1000 || findings[0].Severity != scheduler.SeverityError || last.Problem != "found 4002 more than is shown" {
 		t.Errorf("of 5000 findings: %d, ended by %+v", len(findings), last)
 	}
-	findings = check(oddStore{r.store, 2, errors.New("lost redis://me:secret@host")})
+	findings = check(oddStore{Store: r.store, findings: 2, err: errors.New("lost redis://me:secret@host")})
 	if len(findings) != 4 || !strings.Contains(findings[1].Problem+findings[0].Problem, "lost redis://***@host") {
 		t.Errorf("a check that breaks off: %+v", findings)
 	}
@@ -72,5 +79,40 @@ func TestServiceCheck(t *testing.T) {
 	defer cancel()
 	if _, err := r.service.Check(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Check that nobody waits for: %v", err)
+	}
+}
+
+// TestServiceCheckShared: who asks while a check is under way gets its findings.
+func TestServiceCheckShared(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, scheduler.SystemClock{}, nil)
+	eventually(t, "it leads", func() bool {
+		states, err := r.service.Shards(t.Context())
+		return err == nil && states[0].Leader == "r1"
+	})
+	store := oddStore{Store: r.store, findings: 1, begun: make(chan struct{}, 10), end: make(chan struct{})}
+	service := scheduler.NewService(store, actionSet{}, r.clock, r.counters, scheduler.DefaultServiceOptions())
+	var wg sync.WaitGroup
+	for i := range 5 {
+		wg.Go(func() {
+			findings, err := service.Check(t.Context())
+			if err != nil || len(findings) != 1 {
+				t.Errorf("check %d: %+v, %v", i, findings, err)
+			}
+		})
+	}
+	<-store.begun
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := service.Check(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a check that does not wait: %v", err)
+	}
+	close(store.end)
+	wg.Wait()
+	if n := len(store.begun); n > 0 {
+		t.Errorf("%d more checks were made for those who asked meanwhile", n)
+	}
+	if _, err := service.Check(t.Context()); err != nil || len(store.begun) != 1 {
+		t.Errorf("afterwards: %v, %d checks, want a new one", err, len(store.begun))
 	}
 }

@@ -48,11 +48,15 @@ type Service struct {
 	clock    Clock
 	counters *Counters
 	opts     ServiceOptions
+	checks   checks
 }
 
 // NewService returns a Service on store.
 func NewService(store Store, actions Actions, clock Clock, counters *Counters, opts ServiceOptions) *Service {
-	return &Service{store: store, actions: actions, clock: clock, counters: counters, opts: opts}
+	return &Service{
+		store: store, actions: actions, clock: clock, counters: counters, opts: opts,
+		checks: checks{turn: make(chan struct{}, 1)},
+	}
 }
 
 // Now is the time as the service sees it.
