@@ -9,6 +9,7 @@ import (
 
 	"github.com/snower/forsun/redisstore/redistest"
 	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/storetest"
 )
 
 // leads campaigns for every shard, renews, and gives up.
@@ -236,5 +237,38 @@ func TestTLS(t *testing.T) {
 	defer cancel()
 	if _, err := Open(short, plain); err == nil {
 		t.Error("a server with TLS was spoken to without")
+	}
+}
+
+// What the README says a user of Redis needs is enough.
+func TestARestrictedUser(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "user default off", "user forsun on >secret ~forsun:* &forsun:* +@all -@dangerous +info +config|get +role", "appendonly yes", "appendfsync always")
+	o := optionsFor(t, server.Addr)
+	o.Prefix, o.Username, o.Password, o.DB = "forsun", "forsun", "secret", 2
+	s := openStore(t, o)
+	ctx := testContext(t)
+	leads(t, s)
+	watching(t, ctx, s)
+	if got := found(s.Report(ctx)); got != "" {
+		t.Errorf("found %q, want nothing", got)
+	}
+	if _, err := s.Announce(ctx, scheduler.Replica{ID: "r", Started: time.Now()}); err != nil {
+		t.Errorf("Announce: %v", err)
+	}
+	p := storetest.NewPlan("k", storetest.WithDue(time.Now().Unix()+1000))
+	for _, err := range s.Put(ctx, []*scheduler.Plan{p}) {
+		if err != nil {
+			t.Errorf("Put: %v", err)
+		}
+	}
+	if all, _, err := s.List(ctx, scheduler.ListQuery{Limit: 10}); err != nil || len(all) != 1 {
+		t.Errorf("List: %v, %v", all, err)
+	}
+	if err := s.Check(ctx, func(f scheduler.Finding) { t.Errorf("found %+v", f) }); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+	if _, err := s.Remove(ctx, "k"); err != nil {
+		t.Errorf("Remove: %v", err)
 	}
 }

@@ -20,6 +20,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/snower/forsun/redisstore"
+	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
 )
 
@@ -48,8 +50,15 @@ type Process struct {
 // ports, log and store are tried before anything is served or fired.
 func Run(ctx context.Context, o *Options, p Process) error {
 	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 3)}
-	if err := a.start(); err != nil {
-		err = errors.Join(err, a.steps.unwind(stopFailed))
+	if err := a.start(ctx); err != nil {
+		unwound := a.steps.unwind(stopFailed)
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && unwound == nil {
+			// While it waited for Redis.
+			a.log.Info().Str("why", context.Cause(ctx).Error()).Msg("stopped before it was ready")
+			p.Report.Failed(context.Cause(ctx))
+			return nil
+		}
+		err = errors.Join(err, unwound)
 		p.Report.Failed(err)
 		if a.logFile != nil { // without one, the caller's line is enough
 			a.log.Error().Err(err).Msg("cannot start")
@@ -63,7 +72,7 @@ func Run(ctx context.Context, o *Options, p Process) error {
 		select {
 		case <-ctx.Done():
 			a.log.Info().Str("why", context.Cause(ctx).Error()).Dur("drain_ms", o.DrainTimeout).Msg("stopping")
-		case err := <-a.store.Failed():
+		case err := <-a.storeFailed:
 			bound, failure = stopFailed, err
 		case err := <-a.ended:
 			failure = err
@@ -92,13 +101,14 @@ type app struct {
 	logFile *logFile // nil without one
 	steps   steps    // to take down what stands
 
-	store *memstore.Store
-	ended chan error // what was to run for ever and did not
+	store       scheduler.Store
+	storeFailed <-chan error // why the store cannot go on; nil if it always can
+	ended       chan error   // what was to run for ever and did not
 }
 
 // start brings everything up, each part noting how it is taken down. What can
 // be in somebody else's hands comes first: ports, log file, store.
-func (a *app) start() error {
+func (a *app) start(ctx context.Context) error {
 	listener, err := listen("--port", a.o.Bind, strconv.Itoa(a.o.Port))
 	if err != nil {
 		return err
@@ -117,13 +127,29 @@ func (a *app) start() error {
 	}
 	a.steps.log = a.log
 	routeSlog(a.log)
-	if err := a.openStore(); err != nil {
+	replica := replicaID()
+	if err := a.openStore(ctx, replica); err != nil {
 		return err
 	}
-	return a.serve(listener, httpListener)
+	a.steps.push("store", func(context.Context) error { return a.store.Close() })
+	return a.serve(replica, listener, httpListener)
 }
 
-func (a *app) openStore() error {
+// openStore opens the store. Redis may be down: it is waited for until ctx is done.
+func (a *app) openStore(ctx context.Context, replica string) error {
+	if a.o.Driver == driverRedis {
+		opts, err := a.o.Redis.Options()
+		if err != nil {
+			return err
+		}
+		opts.Timezone = a.o.Zone.String()
+		opts.Actions = a.o.Actions
+		opts.Replica = replica
+		opts.Version = a.p.Version
+		opts.Log = a.log
+		a.store, err = redisstore.Open(ctx, opts)
+		return err
+	}
 	opts := memstore.DefaultOptions()
 	opts.Dir = a.o.StoreDir
 	opts.Sync = a.o.StoreSync
@@ -132,8 +158,7 @@ func (a *app) openStore() error {
 	if err != nil {
 		return err
 	}
-	a.store = store
-	a.steps.push("store", func(context.Context) error { return store.Close() })
+	a.store, a.storeFailed = store, store.Failed()
 	return nil
 }
 
@@ -174,8 +199,14 @@ func replicaID() string {
 	if err != nil || host == "" {
 		host = "forsund"
 	}
-	// A colon would end it inside a lease's value.
-	host = strings.ReplaceAll(host, ":", "-")
+	// It stands in a lease's value, where a colon would end it, and in Redis' list of
+	// clients.
+	host = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || r == ':' {
+			return '-'
+		}
+		return r
+	}, host)
 	var random [4]byte
 	rand.Read(random[:]) // never fails: see crypto/rand
 	return host + "-" + hex.EncodeToString(random[:])

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/snower/forsun/actions"
+	"github.com/snower/forsun/cmd/redisflags"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
 )
@@ -80,15 +82,8 @@ func notYet(why string) func(*Options, string) error {
 	}
 }
 
-// unused checks a value that only another driver has a use for.
-func unused[T any](parse func(string) (T, error)) func(*Options, string) error {
-	return func(_ *Options, value string) error { _, err := parse(value); return err }
-}
-
 // noop is an action that is there only if --actions names it.
 const noop = "noop"
-
-func anyText(s string) (string, error) { return s, nil }
 
 // flags is every option of forsund.
 func flags() []group {
@@ -163,8 +158,12 @@ func flags() []group {
 				set:   into(between(time.Second, 24*time.Hour), func(o *Options) *time.Duration { return &o.MisfireGrace }),
 			},
 			{
-				name: "work", value: "NAMES", list: true, usage: "actions that this process runs, commas between", showing: "all",
-				set: into(names, func(o *Options) *[]string { return &o.Work }),
+				name: "work", value: "NAMES", list: true, usage: "actions that this process runs, commas between; none: it runs nothing", showing: "all",
+				set: into(func(s string) ([]string, error) { return parseWork(s, known) }, func(o *Options) *[]string { return &o.Work }),
+			},
+			{
+				name: "lead", fallback: "true", usage: "whether this process may lead shards, which is what makes plans fire, beside running actions; false needs other replicas",
+				set: into(parseBool, func(o *Options) *bool { return &o.Lead }),
 			},
 			{
 				name: "slots", value: "NAME=N", list: true, usage: "attempts of an action at a time, such as http=200,shell=8",
@@ -197,10 +196,10 @@ func flags() []group {
 				set: notYet("this build has no extensions yet"),
 			},
 		}},
-		{"store", []flag{
+		{"store", append([]flag{
 			{
-				name: "driver", value: "DRIVER", fallback: "mem", usage: "store driver; this build has the embedded store, mem, only",
-				set: into(parseDriver, func(o *Options) *string { return &o.driver }),
+				name: "driver", value: "DRIVER", fallback: driverMem, usage: "store driver: mem, embedded, for one forsund; redis, for a fleet of them",
+				set: into(oneOf(driverMem, driverRedis), func(o *Options) *string { return &o.Driver }),
 			},
 			{
 				name: "driver-mem-store-file", value: "STORE_MEM_STORE_FILE",
@@ -214,25 +213,34 @@ func flags() []group {
 				set: into(oneOf(memstore.SyncAlways, memstore.SyncSecond, memstore.SyncNever),
 					func(o *Options) *memstore.Sync { return &o.StoreSync }),
 			},
-			{name: "driver-redis-host", value: "DRIVER_REDIS_HOST", fallback: "127.0.0.1", usage: "store redis driver host", set: unused(parseBind)},
-			{name: "driver-redis-port", value: "DRIVER_REDIS_PORT", fallback: "6379", usage: "store redis driver port", set: unused(intBetween(1, 65535))},
-			{name: "driver-redis-db", value: "DRIVER_REDIS_DB", fallback: "0", usage: "store redis driver db", set: unused(intBetween(0, 65535))},
-			{name: "driver-redis-user", value: "DRIVER_REDIS_USER", usage: "store redis driver user", showing: "none", set: unused(anyText)},
-			{name: "driver-redis-password", value: "DRIVER_REDIS_PASSWORD", usage: "store redis driver password; better given in the environment", showing: "none", set: unused(anyText)},
-			{name: "driver-redis-prefix", value: "DRIVER_REDIS_PREFIX", fallback: "forsun", usage: "store redis driver key prefix", set: unused(anyText)},
-			{name: "driver-redis-server-id", value: "DRIVER_REDIS_SERVER_ID", fallback: "0", usage: "store redis driver server id", set: unused(anyText)},
-		}},
+		}, redisFlags()...)},
 	}
 }
 
-func parseDriver(s string) (string, error) {
-	switch strings.ToLower(s) {
-	case "mem":
-		return "mem", nil
-	case "redis":
-		return "", errors.New("this build has only the embedded store (--driver=mem); the Redis store is not part of it yet")
+// Drivers.
+const (
+	driverMem   = "mem"
+	driverRedis = "redis"
+)
+
+// redisFlags are those that other programs with a store on Redis have, too.
+func redisFlags() (all []flag) {
+	for _, f := range redisflags.Flags() {
+		all = append(all, flag{
+			name: f.Name, value: f.Value, fallback: f.Fallback, usage: f.Usage, showing: f.Showing,
+			set: func(o *Options, value string) error {
+				if f.Value == "" {
+					on, err := parseBool(value)
+					if err != nil {
+						return err
+					}
+					value = strconv.FormatBool(on)
+				}
+				return f.Set(&o.Redis, value)
+			},
+		})
 	}
-	return "", notAllowed(s, "mem")
+	return all
 }
 
 func parseStoreDir(s string) (string, error) {

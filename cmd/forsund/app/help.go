@@ -22,7 +22,7 @@ func HelpText() string {
 			switch {
 			case f.name == "help":
 				options = append(options, "[-h]")
-			case f.name == "demon" || f.name == "nodemon":
+			case f.wordy():
 				options = append(options, fmt.Sprintf("[--%s [%s]]", f.name, strings.ToUpper(f.name)))
 			case f.value == "":
 				options = append(options, "[--"+f.name+"]")
@@ -47,13 +47,16 @@ func HelpText() string {
 	return b.String()
 }
 
+// wordy tells of an option that is on or off that it is often given a word, too.
+func (f *flag) wordy() bool { return f.name == "demon" || f.name == "nodemon" || f.name == "lead" }
+
 // help is the paragraph of one option.
 func (f *flag) help() string {
 	head := "  --" + f.name
 	switch {
 	case f.name == "help":
 		head = "  -h, --help"
-	case f.name == "demon" || f.name == "nodemon":
+	case f.wordy():
 		head += " [" + strings.ToUpper(f.name) + "]"
 	case f.value != "":
 		head += " " + f.value

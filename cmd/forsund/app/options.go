@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/snower/forsun/cmd/redisflags"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
 )
@@ -34,20 +36,22 @@ type Options struct {
 	LogFile  string        // absolute; "": standard error
 	LogLevel zerolog.Level //
 
-	StoreDir  string // absolute, or memstore.Memory
+	Driver    string // driverMem or driverRedis
+	StoreDir  string // absolute, or memstore.Memory; of driverMem
 	StoreSync memstore.Sync
+	Redis     redisflags.Redis // of driverRedis
 
 	Zone         *time.Location
 	MisfireGrace time.Duration
 	Actions      []string       // actions plans may use; nil: all there are
 	Work         []string       // actions this process runs; nil: all of Actions
+	Lead         bool           // it may lead shards
 	Slots        map[string]int // attempts at a time, by action
 	TargetSlots  int            // attempts at a time, by target
 	Retry        scheduler.RetryPolicy
 	DrainTimeout time.Duration
 
-	driver  string // mem
-	nodemon bool   // outweighs Demon
+	nodemon bool // outweighs Demon
 }
 
 // UsageError is a command line, or an environment, that cannot be understood.
@@ -81,6 +85,19 @@ func (o *Options) finish(env func(string) (string, bool)) error {
 			return &UsageError{"--work", notAllowed(name, "what --actions allows: "+strings.Join(o.Actions, ", ")).Error()}
 		}
 	}
+	if o.Driver == driverRedis {
+		return flagError(o.Redis.Check())
+	}
+	if err := o.Redis.NeedsRedis(); err != nil {
+		return flagError(err)
+	}
+	// Nobody else would do it.
+	if !o.Lead {
+		return &UsageError{"--lead", notAllowed("false", "true with --driver=mem").Error()}
+	}
+	if o.Work != nil && len(o.Work) == 0 {
+		return &UsageError{"--work", notAllowed(workNone, "actions, with --driver=mem").Error()}
+	}
 	if o.StoreDir == "" {
 		dir, err := defaultStoreDir(env)
 		if err != nil {
@@ -89,6 +106,15 @@ func (o *Options) finish(env func(string) (string, bool)) error {
 		o.StoreDir = dir
 	}
 	return nil
+}
+
+// flagError is an error of redisflags as one of ours.
+func flagError(err error) error {
+	var f *redisflags.Error
+	if errors.As(err, &f) {
+		return &UsageError{"--" + f.Flag, f.Reason}
+	}
+	return err
 }
 
 // defaultStoreDir is where a program of this user keeps its data.
@@ -205,6 +231,17 @@ func parseNames(s string, known []string) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// workNone is the value of --work for a replica that runs nothing.
+const workNone = "none"
+
+// parseWork reads names, or "none".
+func parseWork(s string, known []string) ([]string, error) {
+	if strings.EqualFold(strings.TrimSpace(s), workNone) {
+		return []string{}, nil
+	}
+	return parseNames(s, known)
 }
 
 // parseSlots reads "http=200,shell=8".

@@ -48,16 +48,15 @@ func TestParseDefaults(t *testing.T) {
 }
 
 // TestParseSeed: every command line that the project's first README shows is
-// understood; those for the Redis store are refused for that alone.
+// understood.
 func TestParseSeed(t *testing.T) {
-	const redis = "--driver: this build has only the embedded store (--driver=mem); the Redis store is not part of it yet"
 	rows := []struct {
 		line string
 		err  string
 	}{
 		{"--bind=0.0.0.0 --port=6458 --log=/var/log/forsun.log --log-level=INFO --driver=mem --driver-mem-store-file=/var/lib/fousun/forsun.session --demon", ""},
-		{"--bind=0.0.0.0 --port=6458 --log=/var/log/forsun.log --log-level=INFO --driver=redis --driver-redis-host=127.0.0.1 --driver-redis-db=1 --demon", redis},
-		{"--bind=0.0.0.0 --port=6458 --http=0.0.0.0:9001 --log=/var/log/forsun.log --log-level=INFO --driver=redis --driver-redis-host=127.0.0.1 --driver-redis-db=1 --demon", redis},
+		{"--bind=0.0.0.0 --port=6458 --log=/var/log/forsun.log --log-level=INFO --driver=redis --driver-redis-host=127.0.0.1 --driver-redis-db=1 --demon", ""},
+		{"--bind=0.0.0.0 --port=6458 --http=0.0.0.0:9001 --log=/var/log/forsun.log --log-level=INFO --driver=redis --driver-redis-host=127.0.0.1 --driver-redis-db=1 --demon", ""},
 		{"--bind 0.0.0.0 --port 6458 --http 0.0.0.0:80 --demon true --log forsun.log --log-level debug --driver mem --driver-mem-store-file /tmp/s " +
 			"--driver-redis-host h --driver-redis-port 6379 --driver-redis-db 0 --driver-redis-prefix forsun --driver-redis-server-id 0 --extension-path= --extension=", ""},
 		{"-h", ""},
@@ -113,6 +112,30 @@ func TestParseValues(t *testing.T) {
 	}
 }
 
+func TestParseRedis(t *testing.T) {
+	rows := []struct {
+		line  string
+		where string
+		work  []string
+		lead  bool
+	}{
+		{"--driver=redis", "127.0.0.1:6379/0 forsun", nil, true},
+		{"--driver=REDIS --driver-redis-host=::1 --driver-redis-port=1 --driver-redis-db=2 --driver-redis-prefix=p --lead=no --work=none", "[::1]:1/2 p", []string{}, false},
+		{"--driver=redis --driver-redis-cluster=a:1,b:2 --work=http --lead", "cluster a:1,b:2 forsun", []string{"http"}, true},
+		{"--driver=redis --driver-redis-sentinel-addrs=a:1 --driver-redis-sentinel-master=m --driver-redis-tls", "m of sentinels a:1/0 forsun", nil, true},
+	}
+	for _, row := range rows {
+		o, err := Parse(strings.Fields(row.line), environment(nil)) // no HOME: no store directory is needed
+		if err != nil {
+			t.Errorf("%s: %v", row.line, err)
+			continue
+		}
+		if got := o.Redis.String(); got != row.where || o.Lead != row.lead || !slices.Equal(o.Work, row.work) || (o.Work == nil) != (row.work == nil) {
+			t.Errorf("%s\ngot  %q, work %#v, lead %v\nwant %q, %#v, %v", row.line, got, o.Work, o.Lead, row.where, row.work, row.lead)
+		}
+	}
+}
+
 func TestParsePrecedence(t *testing.T) {
 	rows := []struct {
 		why  string
@@ -157,9 +180,15 @@ func TestParseErrors(t *testing.T) {
 		{"--demon=maybe", `--demon: "maybe" is not allowed; allowed: true or false`},
 		{"--demon true --port 9 stray", `"stray": forsund takes options only (forsund -h lists them)`},
 		{"stray --port=9", `"stray": forsund takes options only (forsund -h lists them)`},
-		{"--driver=etcd", `--driver: "etcd" is not allowed; allowed: mem`},
+		{"--driver=etcd", `--driver: "etcd" is not allowed; allowed: mem, redis`},
 		{"--driver-mem-sync=often", `--driver-mem-sync: "often" is not allowed; allowed: always, 1s, never`},
 		{"--driver-redis-port=x", `--driver-redis-port: "x" is not allowed; allowed: a number from 1 to 65535`},
+		{"--driver-redis-server-id=0,0", `--driver-redis-server-id: "0,0" is not allowed; allowed: ids from 0 to 65535, each once, as an id, a list or a range: 0 or 0,3,7 or 0-15`},
+		{"--driver=redis --driver-redis-cluster=a:1 --driver-redis-db=1", "--driver-redis-db: a Redis Cluster has 0 only"},
+		{"--driver=redis --driver-redis-tls=maybe", `--driver-redis-tls: "maybe" is not allowed; allowed: true or false`},
+		{"--durability=replica", `--durability: "replica" needs --driver=redis`},
+		{"--lead=false", `--lead: "false" is not allowed; allowed: true with --driver=mem`},
+		{"--work=none", `--work: "none" is not allowed; allowed: actions, with --driver=mem`},
 		{"--extension=mail", "--extension: this build has no extensions yet"},
 		{"--extension-path=/x", "--extension-path: this build has no extensions yet"},
 		{"--timezone=Mars/Olympus", `--timezone: "Mars/Olympus" is not allowed; allowed: an IANA time zone name, such as UTC or Asia/Shanghai`},

@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/snower/forsun/redisstore/redistest"
 	"github.com/snower/forsun/rpc/client"
 	"github.com/snower/forsun/scheduler"
 )
@@ -226,6 +228,7 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := filepath.Join(t.TempDir(), "store")
+	redis := strconv.Itoa(redistest.Start(t, "requirepass secret").Port)
 	rows := []struct {
 		why    string
 		args   []string
@@ -235,7 +238,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown flag", []string{"--prot=1"}, 2, []string{"--prot: no such option, did you mean --port?"}},
 		{"bad value", []string{"--port=http"}, 2, []string{`--port: "http" is not allowed; allowed: a number from 0 to 65535`}},
 		{"leftover", []string{"--demon", "true", "now"}, 2, []string{`"now": forsund takes options only`}},
-		{"Redis", []string{"--driver=redis"}, 2, []string{"only the embedded store"}},
+		{"Redis refuses", []string{"--port=0", "--driver=redis", "--driver-redis-port=" + redis}, 1, []string{"NOAUTH"}},
 		{"port in use", []string{"--port=" + port}, 1, []string{"--port: 127.0.0.1:" + port + " is in use"}},
 		{"http port in use", []string{"--port=0", "--http=" + running.http}, 1, []string{"--http: " + running.http + " is in use"}},
 		{"no such address", []string{"--port=0", "--bind=192.0.2.1"}, 1, []string{"--port: ", "192.0.2.1"}},

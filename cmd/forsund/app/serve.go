@@ -15,8 +15,7 @@ import (
 )
 
 // serve starts what works on the open store: actions, engine, servers.
-func (a *app) serve(listener, httpListener net.Listener) error {
-	replica := replicaID()
+func (a *app) serve(replica string, listener, httpListener net.Listener) error {
 	registry, err := a.newRegistry()
 	if err != nil {
 		return err
@@ -65,7 +64,7 @@ func (a *app) serve(listener, httpListener net.Listener) error {
 	rpcOpts := rpc.DefaultOptions()
 	rpcOpts.Logger = a.log
 	rpcOpts.AllowCIDR = a.o.AllowCIDR
-	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: "mem", Stores: []string{"mem"}})
+	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: a.o.Driver, Stores: []string{driverMem, driverRedis}})
 	a.serveOn(listener, "thrift server", rpc.NewServer(service, rpcOpts))
 	if httpListener != nil {
 		a.serveOn(httpListener, "http server", rpc.NewHTTPServer(service, rpcOpts))
@@ -112,11 +111,14 @@ func (a *app) serveOn(l net.Listener, name string, s server) {
 func (a *app) engineOptions(replica string, listener net.Listener) scheduler.EngineOptions {
 	opts := scheduler.DefaultEngineOptions()
 	opts.Replica = replica
-	opts.ClaimBatch = memstore.ClaimBatch
+	if a.o.Driver == driverMem {
+		opts.ClaimBatch = memstore.ClaimBatch
+	}
 	opts.Address = listener.Addr().String()
 	opts.Version = a.p.Version
 	opts.Actions = a.o.Actions
 	opts.Work = a.o.Work
+	opts.Lead = a.o.Lead
 	opts.Zone = a.o.Zone
 	opts.MisfireGrace = a.o.MisfireGrace
 	for name, n := range a.o.Slots {
@@ -161,8 +163,12 @@ func (a *app) announce(replica string, plans int64, listener, httpListener net.L
 	if httpListener != nil {
 		line = line.Str("http", httpListener.Addr().String())
 	}
-	line.Str("store", a.o.StoreDir).Str("sync", string(a.o.StoreSync)).Int64("plans", plans).
-		Str("zone", a.o.Zone.String()).Str("go", runtime.Version()).Int("pid", os.Getpid()).Msg("forsund is ready")
+	if a.o.Driver == driverRedis {
+		line = line.Str("store", "redis "+a.o.Redis.String()).Ints("shards", a.store.ShardIDs()).Bool("may_lead", a.o.Lead)
+	} else {
+		line = line.Str("store", a.o.StoreDir).Str("sync", string(a.o.StoreSync))
+	}
+	line.Int64("plans", plans).Str("zone", a.o.Zone.String()).Str("go", runtime.Version()).Int("pid", os.Getpid()).Msg("forsund is ready")
 
 	for _, l := range []net.Listener{listener, httpListener} {
 		if l == nil || isLoopback(l) {
