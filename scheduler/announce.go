@@ -120,7 +120,8 @@ func (a *announcer) runOnce(ctx context.Context) error {
 }
 
 // measure reads the offset of this replica's clock to the store's. The store's
-// clock was read somewhere between the question and its answer.
+// clock was read somewhere between the question and its answer; where that leaves
+// more room than clocks may differ by, the last offset stands.
 func (a *announcer) measure(ctx context.Context) (offset time.Duration, err error) {
 	best := time.Duration(-1)
 	for range clockSamples {
@@ -133,6 +134,9 @@ func (a *announcer) measure(ctx context.Context) (offset time.Duration, err erro
 		if best < 0 || trip < best {
 			best, offset = trip, before.Add(trip/2).Sub(theirs)
 		}
+	}
+	if best > clockTolerance {
+		return a.e.clocks.lastOffset(), nil
 	}
 	a.e.clocks.measured(offset, best)
 	return offset, nil

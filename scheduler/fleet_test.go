@@ -211,6 +211,11 @@ func TestFleetWrongClock(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		b.view.set(func(is *faults) { is.slow, is.lame = 0, 2500*time.Millisecond })
+		time.Sleep(2 * time.Minute)
+		if err := clockErr("", a, b, c); err != nil {
+			t.Errorf("with a clock that nobody can read: %v", err)
+		}
 		for _, m := range []*member{a, b, c} {
 			m.stop()
 		}

@@ -91,6 +91,7 @@ type faults struct {
 	fails error         // of Finish
 	taken bool          // Announce says so
 	slow  time.Duration // what the answer to Now takes, but for every third
+	lame  time.Duration // what every answer to Now takes
 	asked int
 }
 
@@ -185,7 +186,7 @@ func (v *fleetView) Now(context.Context) (time.Time, error) {
 	}
 	now := v.now()
 	done()
-	if is.asked%3 != 0 {
+	if time.Sleep(is.lame); is.asked%3 != 0 {
 		time.Sleep(is.slow)
 	}
 	return now, nil

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -24,7 +25,7 @@ type replica struct {
 	engine  *scheduler.Engine
 	proxy   *redistest.Proxy
 	log     *logLines
-	stop    func() // as SIGTERM does
+	stop    func() error // as SIGTERM does; what Run returned
 }
 
 // onRedis starts a replica on the server at addr.
@@ -51,18 +52,14 @@ func onRedis(t *testing.T, addr, name string, shards []int) *replica {
 	sopts.Refuse = r.engine.ClockWrong
 	r.service = scheduler.NewService(store, actions, scheduler.SystemClock{}, counters, sopts)
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := r.engine.Run(ctx); err != nil {
-			t.Errorf("replica %s: %v", name, err)
-		}
-	})
-	r.stop = sync.OnceFunc(func() {
+	ended := make(chan error, 1)
+	go func() { ended <- r.engine.Run(ctx) }()
+	r.stop = sync.OnceValue(func() error {
 		cancel()
-		wg.Wait()
-		store.Close()
+		defer store.Close()
+		return <-ended
 	})
-	t.Cleanup(r.stop)
+	t.Cleanup(func() { r.stop() })
 	return r
 }
 
@@ -141,7 +138,9 @@ func TestFleetOnRedis(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	b.proxy.Heal()
 	t.Logf("even with b again after %v", led(t, 8*time.Second, 4, true, a, b, c))
-	c.stop()
+	if err := c.stop(); err != nil {
+		t.Error(err)
+	}
 	t.Logf("led without c after %v", led(t, 300*time.Millisecond, 4, false, a, b))
 	wantDueOnce(t, seconds*each, 5*time.Second, a, b, c)
 
@@ -158,6 +157,28 @@ func TestFleetOnRedis(t *testing.T) {
 			t.Errorf("doctor: %+v", f)
 		}
 	}
+}
+
+// TestFleetOnRedisTaken: of two replicas under one id the later one stops by
+// itself, and one that dies under it leaves it to the next at once.
+func TestFleetOnRedisTaken(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	first := onRedis(t, server.Addr, "same", []int{0})
+	led(t, 2*time.Second, 1, true, first)
+	second := onRedis(t, server.Addr, "same", []int{0})
+	eventually(t, "the second is told", func() bool { return second.log.count("must not go on") == 1 })
+	if err := second.stop(); !errors.Is(err, scheduler.ErrReplicaTaken) {
+		t.Errorf("the second ended with %v, want ErrReplicaTaken", err)
+	}
+	first.proxy.Hole() // as if it died
+	third := onRedis(t, server.Addr, "same", []int{0})
+	led(t, 4*time.Second, 1, true, third)
+	time.Sleep(4 * time.Second)
+	if n := third.log.count("must not go on"); n > 0 {
+		t.Errorf("the third is told, though nobody else lives: %s", third.log.lines)
+	}
+	first.proxy.Heal()
 }
 
 // TestFleetOverrulesRedis: the clock of Redis is set, ahead and back; the replicas

@@ -21,6 +21,13 @@ func (c *clocks) measured(offset, trip time.Duration) {
 	c.offset, c.trip = offset, trip
 }
 
+// lastOffset is the offset that was measured last, 0 if none was.
+func (c *clocks) lastOffset() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset
+}
+
 func (c *clocks) setSkew(skew time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
