@@ -11,27 +11,34 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/snower/forsun/cmd/redisflags"
 )
 
 // options are the flags.
 type options struct {
-	dir     string
-	sync    string
-	plans   int
-	pending int
-	rate    int
-	seconds int
-	clients int
-	bulk    int
-	params  int
-	thrift  bool
-	profile string
-	json    bool
-	stdout  io.Writer
-	stderr  io.Writer
+	driver   string
+	dir      string
+	sync     string
+	redis    redisflags.Redis
+	replicas int
+	opened   bool // there is something in Redis
+	plans    int
+	pending  int
+	rate     int
+	seconds  int
+	clients  int
+	bulk     int
+	params   int
+	thrift   bool
+	profile  string
+	json     bool
+	stdout   io.Writer
+	stderr   io.Writer
 }
 
 // Run runs the benchmark that args name and prints what it measured.
@@ -42,19 +49,26 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	pending := &cli.IntFlag{Name: "pending", Usage: "far-future plans stored beside", Destination: &o.pending}
 	command := func(name, usage string, run func(context.Context, *options) (*Result, error), flags ...cli.Flag) *cli.Command {
-		return &cli.Command{Name: name, Usage: usage, Flags: append(flags,
-			&cli.StringFlag{Name: "driver", Value: "mem", Usage: "store driver; this build has mem only"},
+		return &cli.Command{Name: name, Usage: usage, Flags: slices.Concat(flags, redisFlags(), []cli.Flag{
+			&cli.IntFlag{Name: "replicas", Value: 1, Usage: "schedulers that share the store, with driver redis", Destination: &o.replicas},
+			&cli.StringFlag{Name: "driver", Value: driverMem, Usage: "store driver: mem or redis", Destination: &o.driver},
 			&cli.StringFlag{Name: "driver-mem-store-file", Usage: "directory for the store, a fresh one by default; :memory: for none", Destination: &o.dir},
 			&cli.StringFlag{Name: "driver-mem-sync", Value: "always", Usage: "always, 1s or never", Destination: &o.sync},
 			&cli.IntFlag{Name: "params", Value: 100, Usage: "bytes of parameters of a plan", Destination: &o.params},
 			&cli.StringFlag{Name: "cpu-profile", Usage: "file to write a profile of the whole run to, for go tool pprof", Destination: &o.profile},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "text", Usage: "text or json"},
-		), Action: func(c *cli.Context) error {
+		}), Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return fmt.Errorf("unexpected argument %q", c.Args().First())
 			}
-			if d := c.String("driver"); d != "mem" {
-				return fmt.Errorf("driver: %s is not allowed; allowed: mem", d)
+			if o.driver != driverMem && o.driver != driverRedis {
+				return fmt.Errorf("driver: %s is not allowed; allowed: %s, %s", o.driver, driverMem, driverRedis)
+			}
+			if o.driver == driverMem && o.replicas != 1 {
+				return fmt.Errorf("replicas: %d is not allowed; allowed: 1 with driver mem", o.replicas)
+			}
+			if err := o.setRedis(c); err != nil {
+				return err
 			}
 			switch c.String("output") {
 			case "json":
@@ -95,7 +109,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 func (o *options) validate(c *cli.Context) error {
 	for name, rng := range map[string][2]int{"plans": {1, 100_000_000}, "rate": {1, 1_000_000}, "seconds": {1, 86400},
-		"clients": {1, 1000}, "bulk": {1, 1000}, "params": {0, 100_000}, "pending": {0, 100_000_000}} {
+		"clients": {1, 1000}, "replicas": {1, 16}, "bulk": {1, 1000}, "params": {0, 100_000}, "pending": {0, 100_000_000}} {
 		if n := c.Int(name); has(c, name) && (n < rng[0] || n > rng[1]) {
 			return fmt.Errorf("%s: %d is not allowed; allowed: %d to %d", name, n, rng[0], rng[1])
 		}
@@ -112,10 +126,12 @@ func has(c *cli.Context, name string) bool {
 	return false
 }
 
-// measure runs one benchmark on a store in a fresh directory and prints the
-// result.
+// measure runs one benchmark on a store in a fresh directory, or under a fresh prefix,
+// and prints the result.
 func (o *options) measure(ctx context.Context, run func(context.Context, *options) (*Result, error)) (err error) {
-	if o.dir == "" {
+	if o.driver == driverRedis {
+		defer func() { err = errors.Join(err, o.erase(ctx)) }()
+	} else if o.dir == "" {
 		base, err := os.MkdirTemp("", "forsun-bench-")
 		if err != nil {
 			return err

@@ -3,12 +3,14 @@ package bench_test
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/snower/forsun/cmd/forsun-bench/bench"
+	"github.com/snower/forsun/redisstore/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -16,6 +18,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // Every benchmark, small: it must count right, whatever the speed. One after the
 // other, since the flag library keeps state of its own.
 func TestBenchmarks(t *testing.T) {
+	server := redistest.Start(t)
+	redis := " --driver redis --driver-redis-port " + strconv.Itoa(server.Port)
 	for _, row := range []struct {
 		args  string
 		fired int64
@@ -27,6 +31,9 @@ func TestBenchmarks(t *testing.T) {
 		{"create --plans 300 --clients 4 --thrift", 0, 300},
 		{"create --plans 300 --clients 2 --bulk 50 --thrift", 0, 300},
 		{"pending --plans 3000", 0, 3000},
+		{"burst --plans 2000 --replicas 3 --driver-redis-server-id 0-3" + redis, 2000, 0},
+		{"create --plans 300 --clients 4 --thrift" + redis, 0, 300},
+		{"pending --plans 3000" + redis, 0, 3000},
 	} {
 		t.Run(row.args, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -41,10 +48,13 @@ func TestBenchmarks(t *testing.T) {
 			if res.Fired != row.fired || res.Plans != row.plans || res.Early != 0 || res.Duplicates != 0 || res.PerSecond <= 0 {
 				t.Errorf("got %+v, want %d fired, %d stored, none early or twice", res, row.fired, row.plans)
 			}
-			if strings.HasPrefix(row.args, "pending") && (res.Restart == nil || res.DiskBytes == 0 || res.RSS == 0) {
+			if strings.HasPrefix(row.args, "pending") && (res.Restart == nil || res.BytesPerPlan < 50 || res.RSS == 0) {
 				t.Errorf("got %+v, want a restart, and sizes", res)
 			}
 		})
+	}
+	if got := redistest.Do(t, server.Addr, "DBSIZE"); got != int64(0) {
+		t.Errorf("%v keys were left in Redis", got)
 	}
 }
 
@@ -53,7 +63,9 @@ func TestBenchmarksRefuse(t *testing.T) {
 		{"nonsense", `no benchmark "nonsense"`},
 		{"burst --plans 0", "plans: 0 is not allowed; allowed: 1 to"},
 		{"burst extra", `unexpected argument "extra"`},
-		{"burst --driver redis", "driver: redis is not allowed; allowed: mem"},
+		{"burst --driver etcd", "driver: etcd is not allowed; allowed: mem, redis"},
+		{"burst --replicas 2", "replicas: 2 is not allowed; allowed: 1 with driver mem"},
+		{"burst --driver redis --driver-redis-port x", "driver-redis-port: \"x\" is not allowed"},
 		{"steady -o yaml", "output: yaml is not allowed; allowed: text, json"},
 		{"burst --driver-mem-store-file .", "exists; give a directory that does not"},
 	} {

@@ -19,7 +19,7 @@ import (
 // runBurst stores plans that are all due in one second and waits until all have
 // run.
 func runBurst(ctx context.Context, o *options) (*Result, error) {
-	r, err := o.start(o.plans)
+	r, err := o.start(ctx, o.plans)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func runBurst(ctx context.Context, o *options) (*Result, error) {
 // have run.
 func runSteady(ctx context.Context, o *options) (*Result, error) {
 	n := o.rate * o.seconds
-	r, err := o.start(n)
+	r, err := o.start(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func serveThrift(r *rig) (address string, stop func(), err error) {
 // runCreate creates plans from o.clients clients, each of which waits for its plans
 // to be acknowledged before it asks for the next.
 func runCreate(ctx context.Context, o *options) (*Result, error) {
-	r, err := o.start(0)
+	r, err := o.start(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +189,13 @@ func requests(from, n int, params map[string]string) []scheduler.Request {
 // runPending stores far-future plans, and opens the store again with an engine on
 // it.
 func runPending(ctx context.Context, o *options) (*Result, error) {
-	store, err := o.open()
+	store, err := o.open(ctx)
 	if err != nil {
+		return nil, err
+	}
+	before, err := o.memory(ctx, store)
+	if err != nil {
+		store.Close()
 		return nil, err
 	}
 	start := time.Now()
@@ -200,16 +205,21 @@ func runPending(ctx context.Context, o *options) (*Result, error) {
 	}
 	res := &Result{Benchmark: "pending", Plans: int64(o.plans), Seconds: time.Since(start).Seconds()}
 	res.PerSecond = float64(o.plans) / res.Seconds
-	if err := store.Close(); err != nil || o.dir == ":memory:" {
+	after, err := o.memory(ctx, store)
+	if err := errors.Join(err, store.Close()); err != nil || o.dir == ":memory:" {
 		return res, err
 	}
 	debug.FreeOSMemory() // what filling used is not what a restart uses
-	res.DiskBytes = diskUsage(o.dir)
-	res.BytesPerPlan = float64(res.DiskBytes) / float64(o.plans)
+	if o.driver == driverRedis {
+		res.RedisBytes = after - before
+	} else {
+		res.DiskBytes = diskUsage(o.dir)
+	}
+	res.BytesPerPlan = float64(res.DiskBytes+res.RedisBytes) / float64(o.plans)
 
 	// One plan that is due at once shows the first tick.
 	begin := time.Now()
-	r, err := o.start(1)
+	r, err := o.start(ctx, 1)
 	if err != nil {
 		return nil, err
 	}

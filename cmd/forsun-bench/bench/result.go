@@ -22,8 +22,9 @@ type Result struct {
 	Late         *Late    `json:"late_ms,omitempty"`
 	Early        int64    `json:"early"`
 	Duplicates   int64    `json:"duplicates"`
-	BytesPerPlan float64  `json:"bytes_per_plan,omitempty"` // on disk
+	BytesPerPlan float64  `json:"bytes_per_plan,omitempty"` // on disk, or in Redis' memory
 	DiskBytes    int64    `json:"disk_bytes,omitempty"`
+	RedisBytes   int64    `json:"redis_bytes,omitempty"`
 	RSS          int64    `json:"rss_bytes"`
 	Restart      *float64 `json:"restart_seconds,omitempty"` // from opening the store to the first tick
 	CPU          float64  `json:"forsund_cpu_us_per_firing,omitempty"`
@@ -60,6 +61,9 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 	}
 	if r.DiskBytes > 0 {
 		fmt.Fprintf(w, "disk      %d MB, %.0f bytes a plan\n", r.DiskBytes>>20, r.BytesPerPlan)
+	}
+	if r.RedisBytes > 0 {
+		fmt.Fprintf(w, "redis     %d MB, %.0f bytes a plan\n", r.RedisBytes>>20, r.BytesPerPlan)
 	}
 	if r.Restart != nil {
 		fmt.Fprintf(w, "restart   %.2f s to the first tick\n", *r.Restart)

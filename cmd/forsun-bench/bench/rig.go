@@ -20,52 +20,70 @@ import (
 	"github.com/snower/forsun/scheduler/memstore"
 )
 
-// rig is a scheduler in this process.
+// rig is a scheduler in this process, or several that share a store.
 type rig struct {
-	store   *memstore.Store
+	store   scheduler.Store // of the first
 	service *scheduler.Service
 	probe   *probe
 	stop    func()
 }
 
-func (o *options) open() (*memstore.Store, error) {
+func (o *options) log() zerolog.Logger { return zerolog.New(o.stderr).Level(zerolog.WarnLevel) }
+
+func (o *options) open(ctx context.Context) (scheduler.Store, error) {
+	if o.driver == driverRedis {
+		return o.openRedis(ctx)
+	}
 	so := memstore.DefaultOptions()
 	so.Dir = o.dir
 	so.Sync = memstore.Sync(o.sync)
-	so.Log = zerolog.New(o.stderr).Level(zerolog.WarnLevel)
+	so.Log = o.log()
 	return memstore.Open(so)
 }
 
 // start opens the store and runs an engine whose workers look at the clock for
 // each of n firings.
-func (o *options) start(n int) (*rig, error) {
-	store, err := o.open()
-	if err != nil {
-		return nil, err
-	}
-	probe := newProbe(n)
-	counters := new(scheduler.Counters)
-	eo := scheduler.DefaultEngineOptions()
-	eo.Replica = "bench"
-	eo.ClaimBatch = memstore.ClaimBatch
-	engine, err := scheduler.NewEngine(store, probe, scheduler.SystemClock{}, counters, zerolog.New(o.stderr).Level(zerolog.WarnLevel), eo)
-	if err != nil {
-		store.Close()
-		return nil, err
-	}
-	service := scheduler.NewService(store, probe, scheduler.SystemClock{}, counters, scheduler.DefaultServiceOptions())
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := engine.Run(ctx); err != nil {
-			fmt.Fprintln(o.stderr, "engine:", err)
+func (o *options) start(ctx context.Context, n int) (*rig, error) {
+	r := &rig{probe: newProbe(n)}
+	running, cancel := context.WithCancel(context.Background())
+	var engines sync.WaitGroup
+	var stores []scheduler.Store
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		engines.Wait()
+		for _, s := range stores {
+			s.Close()
 		}
 	})
-	return &rig{store: store, service: service, probe: probe, stop: sync.OnceFunc(func() {
-		cancel()
-		wg.Wait()
-		store.Close()
-	})}, nil
+	for i := range o.replicas {
+		store, err := o.open(ctx)
+		if err != nil {
+			r.stop()
+			return nil, err
+		}
+		stores = append(stores, store)
+		counters := new(scheduler.Counters)
+		eo := scheduler.DefaultEngineOptions()
+		eo.Replica = fmt.Sprintf("bench-%d", i)
+		if o.driver == driverMem {
+			eo.ClaimBatch = memstore.ClaimBatch
+		}
+		engine, err := scheduler.NewEngine(store, r.probe, scheduler.SystemClock{}, counters, o.log(), eo)
+		if err != nil {
+			r.stop()
+			return nil, err
+		}
+		if i == 0 {
+			r.store = store
+			r.service = scheduler.NewService(store, r.probe, scheduler.SystemClock{}, counters, scheduler.DefaultServiceOptions())
+		}
+		engines.Go(func() {
+			if err := engine.Run(running); err != nil {
+				fmt.Fprintln(o.stderr, "engine:", err)
+			}
+		})
+	}
+	return r, nil
 }
 
 // probe is the action of a benchmark, and the only one there is.

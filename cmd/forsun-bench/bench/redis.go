@@ -1,0 +1,101 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/snower/forsun/cmd/redisflags"
+	"github.com/snower/forsun/redisstore"
+	"github.com/snower/forsun/scheduler"
+)
+
+// Drivers.
+const (
+	driverMem   = "mem"
+	driverRedis = "redis"
+)
+
+// prefixFlag is the one flag of forsund that a benchmark has not: it works under a prefix of
+// its own, which it removes.
+const prefixFlag = "driver-redis-prefix"
+
+// eraseTimeout bounds removing what a benchmark has left.
+const eraseTimeout = 2 * time.Minute
+
+// redisFlags are forsund's flags for a store on Redis.
+func redisFlags() (all []cli.Flag) {
+	for _, f := range redisflags.Flags() {
+		switch {
+		case f.Name == prefixFlag:
+		case f.Value == "":
+			all = append(all, &cli.BoolFlag{Name: f.Name, Usage: f.Usage})
+		default:
+			all = append(all, &cli.StringFlag{Name: f.Name, Value: f.Fallback, Usage: f.Usage})
+		}
+	}
+	return all
+}
+
+// setRedis reads the flags, and makes a prefix.
+func (o *options) setRedis(c *cli.Context) error {
+	var random [6]byte
+	rand.Read(random[:]) // never fails: see crypto/rand
+	for _, f := range redisflags.Flags() {
+		var value string
+		switch {
+		case f.Name == prefixFlag:
+			value = "forsun-bench-" + hex.EncodeToString(random[:])
+		case f.Value == "":
+			value = fmt.Sprint(c.Bool(f.Name))
+		default:
+			value = c.String(f.Name)
+		}
+		if value == "" && !c.IsSet(f.Name) {
+			continue
+		}
+		if err := f.Set(&o.redis, value); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	return o.redis.Check()
+}
+
+func (o *options) openRedis(ctx context.Context) (*redisstore.Store, error) {
+	so, err := o.redis.Options()
+	if err != nil {
+		return nil, err
+	}
+	so.Log = o.log()
+	so.Replica = "bench"
+	store, err := redisstore.Open(ctx, so)
+	o.opened = o.opened || err == nil
+	return store, err
+}
+
+// erase removes what a benchmark has left in Redis, also if it was interrupted.
+func (o *options) erase(ctx context.Context) error {
+	if !o.opened {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eraseTimeout)
+	defer cancel()
+	store, err := o.openRedis(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Erase(ctx)
+}
+
+// memory is what Redis uses, 0 of another store.
+func (o *options) memory(ctx context.Context, store scheduler.Store) (int64, error) {
+	if s, ok := store.(*redisstore.Store); ok {
+		return s.Memory(ctx)
+	}
+	return 0, nil
+}
