@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snower/forsun/scheduler"
@@ -97,6 +98,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		page.Next = strconv.FormatInt(last.second, 10) + ":" + last.key
 	}
 	page.Plans = make([]*scheduler.Plan, 0, len(stored))
+	k.sizes.add(chunk, stored)
 	for i, v := range stored {
 		p, m := checkDue(q, places[i], v)
 		if m == nil {
@@ -201,18 +203,17 @@ func distinct(claims []scheduler.Claim) int {
 // claimSome runs claim.lua and returns the answers it gave: of the first claims, at
 // least of one.
 func (s *Store) claimSome(ctx context.Context, k *shardKeys, b *scheduler.ClaimBatch, claims []scheduler.Claim) ([]scheduler.ClaimAnswer, error) {
-	keys := make([]string, 0, 7+len(claims))
+	keys := make([]string, 0, 7+2*len(claims))
 	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine)
-	args := make([]string, 0, 9+7*len(claims))
+	args := make([]string, 0, 9+8*len(claims))
 	args = append(args, b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action), strconv.Itoa(batchBytes), s.channel, k.work(b.Action))
-	quoted := make([]byte, 0, 64)
 	for i := range claims {
 		c := &claims[i]
-		keys = append(keys, k.plan(c.Key))
-		quoted = appendString(quoted[:0], c.Key)
-		args = append(args, c.Key, string(quoted), c.Revision.String(), strconv.FormatInt(c.Due, 10),
-			strconv.FormatInt(clamp(c.FireDue), 10), strconv.Itoa(c.Missed), strconv.FormatInt(clamp(c.Next), 10))
+		id := string(scheduler.NewFiringID(c.Key, c.Revision, c.FireDue))
+		keys = append(keys, k.plan(c.Key), k.firing(id))
+		args = append(args, c.Key, id, c.Revision.String(), strconv.FormatInt(c.Due, 10),
+			strconv.FormatInt(clamp(c.FireDue), 10), strconv.Itoa(c.Missed), strconv.FormatInt(clamp(c.Next), 10), strconv.Itoa(k.sizes.take(c.Key)))
 	}
 	r, err := s.run(ctx, invocation{s.scripts.claim, keys, args})
 	if err != nil {
@@ -346,4 +347,34 @@ func (s *Store) promoteSome(ctx context.Context, k *shardKeys, q scheduler.Promo
 		next = time.UnixMilli(at)
 	}
 	return int(count), next, nil
+}
+
+// planSizes remembers how large plans are between their reading and their claim, so
+// that Redis need not be asked again. What is forgotten is asked for.
+type planSizes struct {
+	mu    sync.Mutex
+	bytes map[string]int
+}
+
+// maxSizes bounds what is remembered of a shard: more than is ever read ahead.
+const maxSizes = 50_000
+
+func (p *planSizes) add(plans []listed, stored []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes == nil || len(p.bytes) > maxSizes {
+		p.bytes = make(map[string]int)
+	}
+	for i, v := range stored {
+		p.bytes[plans[i].key] = len(v)
+	}
+}
+
+// take returns the size of a plan and forgets it; 0 if it is not known.
+func (p *planSizes) take(key string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.bytes[key]
+	delete(p.bytes, key)
+	return n
 }

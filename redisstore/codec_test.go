@@ -85,3 +85,54 @@ func TestPlanCodecRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// What a person or another version wrote is read like what we write.
+func TestScanPlanAgreesWithJSON(t *testing.T) {
+	p := storetest.NewPlan("k", storetest.Every(60, 0), storetest.WithParams(map[string]string{"a": "b\n\"ü", "": ""}))
+	p.Fired, p.Status = 3, scheduler.StatusFailed
+	stored, err := encodePlan(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := scanPlan("k", stored); !ok {
+		t.Errorf("scanPlan leaves what encodePlan wrote to encoding/json: %s", stored)
+	}
+	for i := range stored { // every plan that has lost a byte, and everything cut short
+		for _, s := range []string{stored[:i] + stored[i+1:], stored[:i], stored + stored[i:]} {
+			compareDecoders(t, s)
+		}
+	}
+}
+
+// compareDecoders says that encoding/json takes what scanPlan takes, and likewise.
+func compareDecoders(t *testing.T, stored string) {
+	t.Helper()
+	got, ok := scanPlan("k", stored)
+	if !ok {
+		_, _ = decodePlan("k", stored)
+		return
+	}
+	want, err := decodePlan("k", strings.Replace(stored, "{", "{ ", 1)) // the blank sends it to encoding/json
+	if err != nil {
+		t.Fatalf("scanPlan takes %q, encoding/json says %v", stored, err)
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
+		t.Fatalf("%q (-encoding/json +scanPlan):\n%s", stored, d)
+	}
+}
+
+func FuzzDecodePlan(f *testing.F) {
+	for _, opts := range [][]storetest.PlanOption{nil, {storetest.Every(60, 0)}, {storetest.Daily(16, 32, 0)}} {
+		stored, err := encodePlan(storetest.NewPlan("k", opts...))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(stored)
+	}
+	f.Fuzz(compareDecoders)
+}
+
+func FuzzParseEntry(f *testing.F) {
+	f.Add("0123456789abcdef0123456789abcdef 241 1764192000 0 1 1 7 1764192060 3 1 some key")
+	f.Fuzz(func(t *testing.T, stored string) { _, _ = parseEntry(stored) })
+}

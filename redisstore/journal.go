@@ -245,15 +245,25 @@ func (s *Store) DeadLetters(ctx context.Context, q scheduler.JournalQuery) (dead
 // deadItems reads a dead letter.
 func (s *Store) deadItems(shard int, e rueidis.XRangeEntry) []journalItem {
 	item := journalItem{ms: entryMillis(e.ID), shard: shard, id: e.ID}
-	f, err := decodeFiring(e.FieldValues["firing"], shard, "")
+	f, err := deadFiring(e)
 	if err != nil {
 		s.log.Warn().Err(err).Int("shard", shard).Str("entry", e.ID).Msg("a dead letter cannot be decoded; it is left out")
 	} else {
+		f.Shard = shard
 		item.dead = scheduler.DeadLetter{
 			ID: strconv.Itoa(shard) + ":" + e.ID, Firing: f, Error: e.FieldValues["error"], Died: time.UnixMilli(item.ms),
 		}
 	}
 	return []journalItem{item}
+}
+
+// deadFiring reads the firing of a dead letter.
+func deadFiring(e rueidis.XRangeEntry) (*scheduler.Firing, error) {
+	parsed, err := parseEntry(e.FieldValues["entry"])
+	if err != nil {
+		return nil, err
+	}
+	return parsed.with(e.FieldValues["plan"])
 }
 
 // deadByShard sorts ids of dead letters by shard; what is none is left out.
@@ -306,11 +316,11 @@ func (s *Store) redriveSome(ctx context.Context, k *shardKeys, entries []string)
 		if len(found) == 0 {
 			continue
 		}
-		f, err := decodeFiring(found[0].FieldValues["firing"], k.id, "")
+		f, err := deadFiring(found[0])
 		if err != nil {
 			continue
 		}
-		keys, args = append(keys, k.firings(f.Plan.Action)), append(args, entries[i], nameOf(f.Plan.Action))
+		keys, args = append(keys, k.firings(f.Plan.Action), k.firing(string(f.ID()))), append(args, entries[i], nameOf(f.Plan.Action))
 	}
 	if len(keys) == 3 {
 		return 0, nil

@@ -21,12 +21,14 @@ type keyspace struct{ prefix string }
 //	actions                  set     actions that plans of the shard have had
 //	leader                   string  the lease: <term>:<replica>:<random>
 //	term                     string  counter: the last term given
-//	firings:<action>         list    claimed firings, oldest first
-//	held:<action>:<worker>   hash    receipt → firing that the worker has taken
+//	firing:<id>              string  the plan of an unfinished firing: see firing.go
+//	firings:<action>         list    entries of claimed firings, oldest first
+//	held:<action>:<worker>   hash    receipt → entry that the worker has taken
 //	workers                  hash    worker → heartbeat counter
 //	retries                  zset    firings that wait for a time (member: see waiting) → that time, ms
-//	retry:<key>              hash    the firings of a plan that wait to be retried: member → firing
-//	deferred                 hash    the ones deferred before their first attempt: member → firing
+//	retry:<key>              hash    the firings of a plan that wait to be retried: member → entry
+//	deferred                 hash    the ones deferred before their first attempt: member → entry
+//	garbage                  list    ids of cancelled retries, whose firing:<id> is to be deleted
 //	backlog                  hash    <action> → unfinished firings, <action>:bytes → their size, :total
 //	changes                  string  counter of the changes that follow
 //	changed, changed:old     hash    key → number of its last change while firings were unfinished
@@ -40,8 +42,9 @@ type shardKeys struct {
 
 	index, actions, leader, term, workers, retries, deferred, backlog string
 	changes, changed, changedOld, dead, history, historySizes         string
-	quarantine                                                        string
+	quarantine, garbage                                               string
 
+	sizes   planSizes    // of plans that were read to be claimed
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
 }
 
@@ -58,11 +61,12 @@ func (k keyspace) shard(id int) *shardKeys {
 		workers: tag + "workers", retries: tag + "retries", deferred: tag + "deferred", backlog: tag + "backlog",
 		changes: tag + "changes", changed: tag + "changed", changedOld: tag + "changed:old",
 		dead: tag + "dead", history: tag + "history", historySizes: tag + "history:sizes",
-		quarantine: tag + "quarantine",
+		quarantine: tag + "quarantine", garbage: tag + "garbage",
 	}
 }
 
 func (s *shardKeys) plan(key string) string        { return s.tag + "plan:" + key }
+func (s *shardKeys) firing(id string) string       { return s.tag + "firing:" + id }
 func (s *shardKeys) retry(key string) string       { return s.tag + "retry:" + key }
 func (s *shardKeys) schedule(action string) string { return s.tag + "schedule:" + nameOf(action) }
 func (s *shardKeys) firings(action string) string  { return s.tag + "firings:" + nameOf(action) }

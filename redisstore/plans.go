@@ -125,11 +125,24 @@ type putBatch struct {
 }
 
 func (s *Store) putBatch(ctx context.Context, b *putBatch) error {
-	_, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64) invocation { return s.putInvocation(b, deadline) })
+	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64) invocation { return s.putInvocation(b, deadline) })
+	if err == nil {
+		s.collectIf(ctx, b.shard, r)
+	}
 	if err == nil && !confirmed {
 		err = scheduler.ErrUnsure
 	}
 	return err
+}
+
+// collectIf collects garbage if put.lua or remove.lua says that there is some.
+func (s *Store) collectIf(ctx context.Context, k *shardKeys, r reply) {
+	if len(r.values) < 2 {
+		return
+	}
+	if n, err := number(r.values[len(r.values)-1]); err == nil && n == 1 {
+		s.collect(ctx, k)
+	}
 }
 
 // change runs put.lua or remove.lua. It is run again only where it says that it did
@@ -181,8 +194,8 @@ func (s *Store) putInvocation(b *putBatch, deadline int64) invocation {
 		s.learn(p.Action)
 	}
 	actions := s.actions()
-	keys := make([]string, 0, 8+len(actions)+2*len(b.plans))
-	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions)
+	keys := make([]string, 0, 9+len(actions)+2*len(b.plans))
+	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage)
 	args := make([]string, 0, 5+len(actions)+5*len(b.plans))
 	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel, "p "+strconv.Itoa(k.id)+" ", strconv.Itoa(len(actions)))
 	for _, action := range actions {
@@ -229,7 +242,10 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 	if err != nil {
 		return nil, err
 	}
-	p, err := removed(key, r)
+	p, err := s.removed(ctx, k, key, r)
+	if err == nil {
+		s.collectIf(ctx, k, r)
+	}
 	if err == nil && !confirmed {
 		err = scheduler.ErrUnsure
 	}
@@ -237,7 +253,7 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 }
 
 func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64) invocation {
-	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine}
+	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.garbage}
 	args := []string{strconv.FormatInt(deadline, 10), key, strconv.Itoa(changesKept)}
 	for _, action := range s.actions() {
 		keys, args = append(keys, k.schedule(action)), append(args, nameOf(action))
@@ -246,7 +262,7 @@ func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64) invoc
 }
 
 // removed reads the answer of remove.lua.
-func removed(key string, r reply) (*scheduler.Plan, error) {
+func (s *Store) removed(ctx context.Context, k *shardKeys, key string, r reply) (*scheduler.Plan, error) {
 	onlyKey := &scheduler.Plan{Key: key}
 	switch r.status {
 	case statusNone:
@@ -254,7 +270,7 @@ func removed(key string, r reply) (*scheduler.Plan, error) {
 	case statusBad:
 		return onlyKey, nil
 	}
-	if len(r.values) != 1 {
+	if len(r.values) != 2 {
 		return nil, errReply
 	}
 	stored, err := r.values[0].ToString()
@@ -262,11 +278,11 @@ func removed(key string, r reply) (*scheduler.Plan, error) {
 		return nil, fmt.Errorf("%w: %w", errReply, err)
 	}
 	if r.status == statusRetry {
-		f, err := decodeFiring(stored, 0, "")
-		if err != nil {
-			return onlyKey, nil
+		fs, _, err := s.readFirings(ctx, k, []string{stored})
+		if err != nil || fs[0] == nil {
+			return onlyKey, nil // it is removed, whatever can be said of it
 		}
-		return f.Plan, nil
+		return fs[0].Plan, nil
 	}
 	p, err := decodePlan(key, stored)
 	if err != nil {

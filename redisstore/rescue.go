@@ -106,24 +106,36 @@ func (s *Store) rescueSome(ctx context.Context, k *shardKeys, l scheduler.Lease,
 	}
 	keys := []string{k.leader, k.workers, k.held(action, h.Worker), k.firings(action), k.backlog, k.dead, k.history, k.historySizes}
 	args := []string{l.Value, h.Worker, strconv.FormatUint(h.Beats, 10), nameOf(action), s.channel, k.work(action), strconv.Itoa(s.opts.DeadCount), workerLost}
+	var dying, fields []string // entries of dead letters to be, and their receipts
 	n := 0
 	for i := 0; i+1 < len(found.Elements) && n < limit; i += 2 {
 		field, stored := found.Elements[i], found.Elements[i+1]
 		n++
-		f, err := decodeFiring(stored, k.id, nameOf(action)+"/"+field)
-		if err != nil {
-			if err := s.quarantineFiring(ctx, k, h.Worker, nameOf(action)+"/"+field, err); err != nil {
+		switch e, err := parseEntry(stored); {
+		case err != nil:
+			if err := s.quarantineFiring(ctx, k, h.Worker, nameOf(action)+"/"+field, stored, err); err != nil {
+				return 0, storeError("quarantine", err)
+			}
+		case e.firing.Delivery < maxDeliveries:
+			args = append(args, field, "", "")
+		default:
+			dying, fields = append(dying, stored), append(fields, field)
+		}
+	}
+	fs, bad, err := s.readFirings(ctx, k, dying)
+	if err != nil {
+		return 0, storeError("what a dead worker holds", err)
+	}
+	now := time.Now()
+	for i, f := range fs {
+		if f == nil {
+			if err := s.quarantineFiring(ctx, k, h.Worker, nameOf(action)+"/"+fields[i], dying[i], bad[i]); err != nil {
 				return 0, storeError("quarantine", err)
 			}
 			continue
 		}
-		if f.Delivery < maxDeliveries {
-			args = append(args, field, "", "")
-			continue
-		}
-		now := time.Now()
-		keys = append(keys, k.plan(f.Plan.Key))
-		args = append(args, field, f.Plan.Key, encodeAttempt(&scheduler.Attempt{
+		keys = append(keys, k.plan(f.Plan.Key), k.firing(string(f.ID())))
+		args = append(args, fields[i], f.Plan.Key, encodeAttempt(&scheduler.Attempt{
 			Firing: f.ID(), Key: f.Plan.Key, Action: action, Due: f.Due, Missed: f.Missed, Attempt: f.Attempt,
 			Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: scheduler.Dead, Error: workerLost, Replica: h.Worker,
 		}, false))

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -170,4 +171,28 @@ func (s *scanner) params() map[string]string {
 		params[name] = s.text()
 	}
 	return params
+}
+
+// cutString reads the JSON string that s begins with.
+func cutString(s string) (value, rest string, ok bool) {
+	if len(s) < 2 || s[0] != '"' {
+		return "", s, false
+	}
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return s[1:i], s[i+1:], true // nothing in it is escaped
+		case '\\':
+			for ; i < len(s) && s[i] != '"'; i++ {
+				if s[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(s) || json.Unmarshal([]byte(s[:i+1]), &value) != nil {
+				return "", s, false
+			}
+			return value, s[i+1:], true
+		}
+	}
+	return "", s, false
 }

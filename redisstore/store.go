@@ -40,7 +40,7 @@ type Store struct {
 type scripts struct {
 	put, remove, due, read, mend, claim, promote, settle    *script
 	take, finish, quarantine, beat, rescue, forget, redrive *script
-	look, audit                                             *script
+	look, audit, collect                                    *script
 }
 
 func loadScripts() scripts {
@@ -48,7 +48,7 @@ func loadScripts() scripts {
 		put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"), read: loadScript("read"),
 		mend: loadScript("mend"), claim: loadScript("claim"), promote: loadScript("promote"), settle: loadScript("settle"),
 		take: loadScript("take"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
-		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"),
+		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"), collect: loadScript("collect"),
 	}
 }
 

@@ -14,11 +14,8 @@ import (
 	"github.com/snower/forsun/scheduler"
 )
 
-// Bounds of one run of take.lua, firings and bytes.
-const (
-	takeFirings = 200
-	takeBytes   = 512 << 10
-)
+// takeFirings bounds one run of take.lua, and what is read of plans at once.
+const takeFirings = 200
 
 // takeID names a take of this process: it sorts by time, and is never given again,
 // not even after Redis lost its newest writes.
@@ -40,7 +37,7 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 	}
 	id := s.takeID()
 	keys := append(make([]string, 0, 1+2*len(q.Slots)), k.workers)
-	args := append(make([]string, 0, 4+len(q.Slots)), q.Worker, id, strconv.Itoa(takeFirings), strconv.Itoa(takeBytes))
+	args := append(make([]string, 0, 3+len(q.Slots)), q.Worker, id, strconv.Itoa(takeFirings))
 	actions := make([]string, 0, len(q.Slots))
 	for action, n := range q.Slots {
 		if n > 0 {
@@ -63,37 +60,46 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 	if err != nil {
 		return nil, false, err
 	}
-	n := 0
+	var entries, receipts []string
 	for i, action := range actions {
 		stored, err := r.values[1+i].AsStrSlice()
 		if err != nil {
-			return fs, false, fmt.Errorf("take firings: %w: %w", errReply, err)
+			return nil, false, fmt.Errorf("take firings: %w: %w", errReply, err)
 		}
-		fs = slices.Grow(fs, len(stored))
-		for _, v := range stored {
-			n++
-			receipt := nameOf(action) + "/" + id + "-" + strconv.Itoa(n)
-			f, err := decodeFiring(v, k.id, receipt)
-			if err == nil {
-				fs = append(fs, f)
-			} else if err := s.quarantineFiring(ctx, k, q.Worker, receipt, err); err != nil {
-				s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", receipt).Msg("a firing that cannot be decoded could not be put into quarantine")
-			}
+		for _, e := range stored {
+			entries = append(entries, e)
+			receipts = append(receipts, nameOf(action)+"/"+id+"-"+strconv.Itoa(len(entries)))
+		}
+	}
+	// If they cannot be read they are in the worker's hands all the same: its sweeper
+	// hands them back.
+	taken, bad, err := s.readFirings(ctx, k, entries)
+	if err != nil {
+		return nil, false, storeError("take firings", err)
+	}
+	fs = taken[:0]
+	for i, f := range taken {
+		if f != nil {
+			f.Shard, f.Receipt = k.id, receipts[i]
+			fs = append(fs, f)
+		} else if err := s.quarantineFiring(ctx, k, q.Worker, receipts[i], entries[i], bad[i]); err != nil {
+			s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", receipts[i]).Msg("a firing that cannot be decoded could not be put into quarantine")
 		}
 	}
 	return fs, bounded == 1, nil
 }
 
 // quarantineFiring moves what cannot be decoded out of the worker's hands.
-func (s *Store) quarantineFiring(ctx context.Context, k *shardKeys, worker, receipt string, why error) error {
+func (s *Store) quarantineFiring(ctx context.Context, k *shardKeys, worker, receipt, stored string, why error) error {
 	action, field, ok := takenAction(receipt)
 	if !ok {
 		return errReply
 	}
 	s.log.Error().Err(why).Int("shard", k.id).Str("receipt", receipt).Msg("a firing cannot be decoded; it was put into quarantine")
+	e, _ := parseEntry(stored)
 	_, err := s.run(ctx, invocation{
 		s.scripts.quarantine,
-		[]string{k.held(action, worker), k.backlog, k.quarantine},
+		[]string{k.held(action, worker), k.backlog, k.quarantine, k.firing(e.id)},
 		[]string{field, nameOf(action), "firing " + receipt, why.Error()},
 	})
 	return err
@@ -148,54 +154,55 @@ func (s *Store) Finish(ctx context.Context, shard int, worker string, fs []sched
 }
 
 func (s *Store) finishInvocation(k *shardKeys, worker, action string, fs []scheduler.Finish, batch []int) invocation {
-	keys := make([]string, 0, 11+len(batch))
+	keys := make([]string, 0, 11+2*len(batch))
 	keys = append(keys, k.held(action, worker), k.firings(action), k.retries, k.deferred, k.backlog, k.changed, k.changedOld, k.dead, k.history, k.historySizes, k.quarantine)
-	args := make([]string, 0, 7+7*len(batch))
+	args := make([]string, 0, 7+8*len(batch))
 	args = append(args, nameOf(action), s.channel, k.work(action), strconv.Itoa(s.opts.DeadCount),
 		strconv.Itoa(s.opts.HistoryCount), strconv.FormatInt(s.opts.HistoryBytes, 10), strconv.FormatInt(s.historyAge().Milliseconds(), 10))
+	index := func(key string) string {
+		if key == "" {
+			return "0"
+		}
+		keys = append(keys, key)
+		return strconv.Itoa(len(keys))
+	}
 	for _, i := range batch {
 		f := &fs[i]
 		_, field, _ := takenAction(f.Firing.Receipt)
-		verdict, named, ask, record := "", "", "", ""
-		var key, revision string
-		if p := f.Firing.Plan; p != nil && f.Verdict != scheduler.Return {
-			key, revision = p.Key, p.Revision.String()
+		if f.Verdict == scheduler.Return { // it may have a receipt only
+			args = append(args, "T", field, "", "0", "0", "", "", "")
+			continue
+		}
+		var verdict, named, ask, record, id string
+		p := f.Firing.Plan
+		if f.Attempt != nil {
+			id = string(f.Attempt.Firing)
+			if s.opts.HistoryCount > 0 {
+				record = encodeAttempt(f.Attempt, f.Verdict == scheduler.Retry)
+			}
+		} else {
+			id = string(f.Firing.ID())
 		}
 		switch f.Verdict {
 		case scheduler.Done:
 			verdict = "D"
 		case scheduler.Retry:
-			verdict, named = "R", k.retry(key)
+			verdict, named, ask = "R", k.retry(p.Key), strconv.FormatInt(f.At.UnixMilli(), 10)
+		case scheduler.Defer:
+			verdict, ask = "F", strconv.FormatInt(f.At.UnixMilli(), 10)
+			if f.Firing.Attempt > 1 {
+				named = k.retry(p.Key)
+			}
 		case scheduler.Bury:
 			verdict = "B"
 			if f.Attempt != nil {
 				ask = f.Attempt.Error
 			}
-		case scheduler.Defer:
-			verdict = "F"
-			if f.Firing.Attempt > 1 {
-				named = k.retry(key)
-			}
-		case scheduler.Return:
-			verdict = "T"
 		}
-		switch f.Verdict {
-		case scheduler.Done, scheduler.Bury:
-			if f.Firing.Plan.Due != 0 { // else the claim deleted the plan
-				named = k.plan(key)
-			}
-		case scheduler.Retry, scheduler.Defer:
-			ask = strconv.FormatInt(f.At.UnixMilli(), 10) + ":" + string(f.Firing.ID())
+		if (f.Verdict == scheduler.Done || f.Verdict == scheduler.Bury) && p.Due != 0 { // else the claim took the plan away
+			named = k.plan(p.Key)
 		}
-		if f.Attempt != nil && s.opts.HistoryCount > 0 {
-			record = encodeAttempt(f.Attempt, f.Verdict == scheduler.Retry)
-		}
-		n := 0
-		if named != "" {
-			keys = append(keys, named)
-			n = len(keys) - 11
-		}
-		args = append(args, verdict, field, key, strconv.Itoa(n), revision, record, ask)
+		args = append(args, verdict, field, p.Key, index(k.firing(id)), index(named), p.Revision.String(), record, ask)
 	}
 	return invocation{s.scripts.finish, keys, args}
 }
@@ -338,4 +345,5 @@ func (s *Store) forgetChanges(ctx context.Context, k *shardKeys) {
 	if _, err := s.run(ctx, invocation{s.scripts.settle, []string{k.backlog, k.changed, k.changedOld}, nil}); err != nil && ctx.Err() == nil {
 		s.log.Debug().Err(err).Int("shard", k.id).Msg("cannot forget changes of plans")
 	}
+	s.collect(ctx, k)
 }

@@ -2,27 +2,28 @@
 -- Ends deliveries of one action that a worker holds, each by its verdict.
 -- KEYS  1 held:<action>:<worker>  2 firings:<action>  3 retries  4 deferred
 --       5 backlog  6 changed  7 changed:old  8 dead  9 history  10 history:sizes
---       11 quarantine  12… plan:<key> or retry:<key> that a verdict names
+--       11 quarantine  12… firing:<id> of each that ends, and plan:<key> or
+--       retry:<key> that a verdict names
 -- ARGV  1 action  2 channel  3 event  4 dead letters kept  5, 6, 7 history kept:
---       attempts, bytes, ms  then 7 a delivery: verdict, receipt, key, a number n
---       (KEYS[11 + n] is what the verdict names, 0: none), revision, its attempt as
---       JSON ('' : none), and what the verdict asks for:
---       D done    plan                    -
---       R retry   retry:<key>  <at ms>:<firing id>; the JSON lacks its beginning, see below
---       B bury    plan                    error
---       F defer   retry:<key> or 0 (deferred)  <at ms>:<firing id>
---       T return  -                       -
+--       attempts, bytes, ms  then 8 a delivery: verdict, receipt, key, n (KEYS[n] is
+--       firing:<id>, 0: none), m (KEYS[m] is what the verdict names, 0: nothing),
+--       revision, its attempt as JSON ('': none), and what the verdict asks for:
+--       D done    names the plan         -
+--       R retry   names retry:<key>      at, ms; its JSON lacks the outcome, see below
+--       B bury    names the plan         error
+--       F defer   names retry:<key>, or nothing (then deferred)  at, ms
+--       T return  -                      -
 -- Returns  {0, answers}: O done, C cancelled, N not held, B bad. O(n).
 local sub = string.sub
-local count, action = (#ARGV - 7) / 7, ARGV[1]
+local count, action = (#ARGV - 7) / 8, ARGV[1]
 local receipts = {}
-for i = 1, count do receipts[i] = ARGV[2 + 7 * i] end
+for i = 1, count do receipts[i] = ARGV[1 + 8 * i] end
 local held = redis.call('HMGET', KEYS[1], unpack(receipts))
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local answers, removed, journal, back = {}, {}, {}, {}
+local answers, removed, ended, journal, back = {}, {}, {}, {}, {}
 local entries, bytes, size = 0, 0, 0
-local head = '^{"due":(%-?%d+),"missed":(%d+),"attempt":(%d+),"delivery":(%d+),"changes":(%-?%d+),()'
+local parts = '^(%x+ %d+ %-?%d+ %d+) (%d+) (%d+) (%-?%d+)()'
 local function set_status(plan, revision, status)
   local h = redis.pcall('GETRANGE', plan, 0, 120)
   if type(h) ~= 'string' or sub(h, 14, 29) ~= revision then return end
@@ -33,55 +34,52 @@ local function set_status(plan, revision, status)
   end
 end
 for i = 1, count do
-  local a = 1 + 7 * i
-  local verdict, receipt, key, record, ask = ARGV[a], receipts[i], ARGV[a + 2], ARGV[a + 5], ARGV[a + 6]
-  local named = ARGV[a + 3] ~= '0' and KEYS[11 + ARGV[a + 3]]
-  local f, answer = held[i], 'O'
-  if not f or removed[receipt] then
-    answer, record = 'N', ''
+  local a = 8 * i
+  local verdict, receipt, key, record, ask = ARGV[a], receipts[i], ARGV[a + 2], ARGV[a + 6], ARGV[a + 7]
+  local firing, named = KEYS[tonumber(ARGV[a + 3])], KEYS[tonumber(ARGV[a + 4])]
+  local e, answer, ends = held[i], 'O', true
+  if not e or removed[receipt] then
+    answer, record, ends = 'N', '', false
   else
     removed[receipt] = true
     removed[#removed + 1] = receipt
-    local due, missed, attempt, delivery, claimed, rest
-    if verdict == 'R' or verdict == 'F' then due, missed, attempt, delivery, claimed, rest = string.match(f, head) end
-    local stays = false
     if verdict == 'T' then
-      back[#back + 1] = f
-      stays = true
-    elseif (verdict == 'R' or verdict == 'F') and not due then
-      redis.call('HSET', KEYS[11], key .. ' ' .. receipt, 'its beginning cannot be read\n' .. f)
-      answer = 'B'
+      back[#back + 1] = e
+      ends = false
     elseif verdict == 'R' or verdict == 'F' then
-      local at, id = string.match(ask, '^(%-?%d+):(.*)$')
-      local last = tonumber(claimed) >= 0 and verdict == 'R' and (redis.call('HGET', KEYS[6], key) or redis.call('HGET', KEYS[7], key))
-      if last and tonumber(last) > tonumber(claimed) then
+      local front, attempt, delivery, claimed, rest = string.match(e, parts)
+      local last = front and verdict == 'R' and claimed ~= '-1' and (redis.call('HGET', KEYS[6], key) or redis.call('HGET', KEYS[7], key))
+      if not front then
+        redis.call('HSET', KEYS[11], 'firing ' .. action .. '/' .. receipt, 'its entry cannot be read\n' .. e)
+        answer = 'B'
+      elseif last and tonumber(last) > tonumber(claimed) then
         answer = 'C'
         record = record ~= '' and '{"outcome":"cancelled",' .. record or ''
       else
-        record = record ~= '' and '{"outcome":"failed","retry_at":' .. at .. ',' .. record or ''
-        local waits = f
-        if verdict == 'R' then
-          waits = '{"due":' .. due .. ',"missed":' .. missed .. ',"attempt":' .. attempt + 1 .. ',"delivery":1,"changes":' .. claimed .. ',' .. sub(f, rest)
-        end
+        record = record ~= '' and '{"outcome":"failed","retry_at":' .. ask .. ',' .. record or ''
+        if verdict == 'R' then attempt, delivery = attempt + 1, 1 end
         local free = verdict == 'F' and attempt == '1'
-        local member = (free and 'd' or 'r') .. id .. ':' .. action .. ':' .. key
-        redis.call('ZADD', KEYS[3], at, member)
-        redis.call('HSET', free and KEYS[4] or named, member, waits)
-        bytes = bytes + #waits - #f
-        stays = true
+        local member = (free and 'd' or 'r') .. sub(e, 1, 32) .. ':' .. action .. ':' .. key
+        redis.call('ZADD', KEYS[3], ask, member)
+        redis.call('HSET', free and KEYS[4] or named, member, front .. ' ' .. attempt .. ' ' .. delivery .. ' ' .. claimed .. sub(e, rest))
+        ends = false
       end
     elseif verdict == 'D' then
-      if named then set_status(named, ARGV[a + 4], '1 ') end
+      if named then set_status(named, ARGV[a + 5], '1 ') end
     elseif verdict == 'B' then
-      if named then set_status(named, ARGV[a + 4], '-1') end
-      redis.call('XADD', KEYS[8], 'MAXLEN', ARGV[4], '*', 'key', key, 'error', ask, 'firing', f)
+      if named then set_status(named, ARGV[a + 5], '-1') end
+      redis.call('XADD', KEYS[8], 'MAXLEN', ARGV[4], '*', 'key', key, 'error', ask, 'entry', e, 'plan', firing and redis.call('GET', firing) or '')
     end
-    if not stays then entries, bytes = entries - 1, bytes - #f end
+  end
+  if ends then
+    entries, bytes = entries - 1, bytes - (string.match(e, '^%d+', 34) or 0)
+    if firing then ended[#ended + 1] = firing end
   end
   if record ~= '' then journal[#journal + 1] = record; size = size + #record end
   answers[i] = answer
 end
 if #removed > 0 then redis.call('HDEL', KEYS[1], unpack(removed)) end
+if #ended > 0 then redis.call('UNLINK', unpack(ended)) end
 if #back > 0 then
   redis.call('LPUSH', KEYS[2], unpack(back))
   redis.call('PUBLISH', ARGV[2], ARGV[3])

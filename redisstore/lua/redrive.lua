@@ -1,24 +1,22 @@
 #!lua flags=allow-oom
 -- Queues dead letters again, from attempt 1, belonging to no plan any more.
--- KEYS  1 dead  2 backlog  3 actions  then firings:<action> of each
+-- KEYS  1 dead  2 backlog  3 actions  then 2 a letter: firings:<action>, firing:<id>
 -- ARGV  1 channel  2 event  then 2 a letter: its id, its action
 -- Returns  {0, how many}. O(n).
-local head = '^{"due":(%-?%d+),"missed":(%d+),"attempt":(%d+),"delivery":(%d+),"changes":(%-?%d+),()'
 local n = 0
 for i = 3, #ARGV, 2 do
   local id, action = ARGV[i], ARGV[i + 1]
   local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
   if entry then
-    local fields = entry[2]
-    local f
-    for j = 1, #fields, 2 do if fields[j] == 'firing' then f = fields[j + 1] end end
-    local due, missed, _, _, _, rest = string.match(f or '', head)
-    if due then
-      local g = '{"due":' .. due .. ',"missed":' .. missed .. ',"attempt":1,"delivery":1,"changes":-1,' .. string.sub(f, rest)
+    local fields = {}
+    for j = 1, #entry[2], 2 do fields[entry[2][j]] = entry[2][j + 1] end
+    local front, size, rest = string.match(fields.entry or '', '^(%x+ (%d+) %-?%d+ %d+) %d+ %d+ %-?%d+ (.*)$')
+    if front and fields.plan then
       redis.call('XDEL', KEYS[1], id)
-      redis.call('RPUSH', KEYS[3 + (i - 1) / 2], g)
+      redis.call('SET', KEYS[i + 2], fields.plan)
+      redis.call('RPUSH', KEYS[i + 1], front .. ' 1 1 -1 ' .. rest)
       redis.call('HINCRBY', KEYS[2], action, 1)
-      redis.call('HINCRBY', KEYS[2], action .. ':bytes', #g)
+      redis.call('HINCRBY', KEYS[2], action .. ':bytes', size)
       redis.call('HINCRBY', KEYS[2], ':total', 1)
       redis.call('SADD', KEYS[3], action)
       n = n + 1

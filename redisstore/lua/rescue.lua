@@ -1,35 +1,39 @@
 #!lua flags=allow-oom
 -- Takes firings of one action from a worker whose heartbeat stands still.
 -- KEYS  1 leader  2 workers  3 held:<action>:<worker>  4 firings:<action>  5 backlog
---       6 dead  7 history  8 history:sizes  then for each dead letter plan:<key>
+--       6 dead  7 history  8 history:sizes  then 2 a dead letter: plan:<key>,
+--       firing:<id>
 -- ARGV  1 lease's value  2 worker  3 its counter  4 action  5 channel  6 event
 --       7 dead letters kept  8 error of a dead letter  then 3 a firing: receipt, and
 --       for a dead letter its key and its attempt as JSON, else '' twice
 -- Returns  {1}: fenced. {0, how many were moved}: 0 if the counter has moved. O(n).
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {1} end
 if (redis.call('HGET', KEYS[2], ARGV[2]) or '0') ~= ARGV[3] then return {0, 0} end
-local head = '^{"due":(%-?%d+),"missed":(%d+),"attempt":(%d+),"delivery":(%d+),"changes":(%-?%d+),()'
-local n, back, entries, bytes, letters, journal = 0, {}, 0, 0, 8, {}
+local parts = '^(%x+ %d+ %-?%d+ %d+) (%d+) (%d+) (.*)$'
+local n, back, entries, bytes, letters, journal = 0, {}, 0, 0, 7, {}
 for i = 9, #ARGV, 3 do
   local receipt, key = ARGV[i], ARGV[i + 1]
-  local f = redis.call('HGET', KEYS[3], receipt)
-  if ARGV[i + 2] ~= '' then letters = letters + 1 end
-  if f then
+  local e = redis.call('HGET', KEYS[3], receipt)
+  local dies = ARGV[i + 2] ~= ''
+  if dies then letters = letters + 2 end
+  if e then
     n = n + 1
     redis.call('HDEL', KEYS[3], receipt)
-    local due, missed, attempt, delivery, claimed, rest = string.match(f, head)
-    if ARGV[i + 2] ~= '' or not due then
-      redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[7], '*', 'key', key, 'error', ARGV[8], 'firing', f)
-      entries, bytes = entries - 1, bytes - #f
-      journal[#journal + 1] = ARGV[i + 2] ~= '' and ARGV[i + 2] or nil
-      local h = ARGV[i + 2] ~= '' and redis.pcall('GETRANGE', KEYS[letters], 0, 120)
-      if type(h) == 'string' and string.sub(h, 56, 71) == '"current_count":' and
-        string.find(f, '"plan":' .. string.sub(h, 1, 29), 1, true) then redis.call('SETRANGE', KEYS[letters], 118, '-1') end
+    local front, attempt, delivery, rest = string.match(e, parts)
+    if dies or not front then
+      redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[7], '*', 'key', key, 'error', ARGV[8], 'entry', e, 'plan', dies and redis.call('GET', KEYS[letters + 1]) or '')
+      entries, bytes = entries - 1, bytes - (string.match(e, '^%d+', 34) or 0)
+      if dies then
+        journal[#journal + 1] = ARGV[i + 2]
+        local h = redis.pcall('GETRANGE', KEYS[letters], 0, 120)
+        local was = redis.pcall('GETRANGE', KEYS[letters + 1], 13, 28)
+        if type(h) == 'string' and string.sub(h, 14, 29) == was and string.sub(h, 56, 71) == '"current_count":' then
+          redis.call('SETRANGE', KEYS[letters], 118, '-1')
+        end
+        redis.call('UNLINK', KEYS[letters + 1])
+      end
     else
-      local g = '{"due":' .. due .. ',"missed":' .. missed .. ',"attempt":' .. attempt + 1 .. ',"delivery":' .. delivery + 1 ..
-        ',"changes":' .. claimed .. ',' .. string.sub(f, rest)
-      bytes = bytes + #g - #f
-      back[#back + 1] = g
+      back[#back + 1] = front .. ' ' .. attempt + 1 .. ' ' .. delivery + 1 .. ' ' .. rest
     end
   end
 end

@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- Deletes what cancelled retries carried.
+-- KEYS  1 garbage  then firing:<id> of its first ids
+-- ARGV  those ids
+-- Returns  {0}. O(n).
+for i = 1, #ARGV do
+  if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[i] then break end
+  redis.call('LPOP', KEYS[1])
+  redis.call('UNLINK', KEYS[i + 1])
+end
+return {0}
