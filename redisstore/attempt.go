@@ -35,7 +35,10 @@ type storedAttempt struct {
 
 // encodeAttempt returns the line of a, without its beginning if it is to be retried.
 func encodeAttempt(a *scheduler.Attempt, retry bool) string {
-	b := make([]byte, 0, 256+len(a.Output)+len(a.Error))
+	return string(appendAttempt(make([]byte, 0, 256+len(a.Output)+len(a.Error)), a, retry))
+}
+
+func appendAttempt(b []byte, a *scheduler.Attempt, retry bool) []byte {
 	if !retry {
 		b = append(b, `{"outcome":`...)
 		b = appendString(b, string(a.Outcome))
@@ -71,7 +74,7 @@ func encodeAttempt(a *scheduler.Attempt, retry bool) string {
 		b = base64.StdEncoding.AppendEncode(b, []byte(a.Output))
 		b = append(b, '"')
 	}
-	return string(append(b, '}'))
+	return append(b, '}')
 }
 
 // appendText writes a string of whatever bytes; those that are not UTF-8 become

@@ -9,44 +9,27 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/snower/forsun/scheduler"
 )
 
-// place is an entry of a schedule.
+// place is an entry of a schedule. A sorted set has floating-point scores: seconds
+// beyond what they hold exactly are never stored, see codec.go.
 type place struct {
 	key    string
 	second int64
 }
 
-// duePlaces reads the answer of due.lua.
-func duePlaces(r reply) ([]place, error) {
-	places := make([]place, 0, len(r.values)/2)
-	for i := 0; i+1 < len(r.values); i += 2 {
-		key, err := r.values[i].ToString()
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errReply, err)
-		}
-		second, err := number(r.values[i+1])
-		if err != nil {
-			return nil, err
-		}
-		places = append(places, place{key, second})
-	}
-	return places, nil
-}
+func (p place) String() string { return strconv.FormatInt(p.second, 10) + ":" + p.key }
 
-// dueArgs are the arguments of due.lua. A sorted set has floating-point scores: seconds
-// beyond what they hold exactly are never stored, see codec.go.
-func dueArgs(from, to int64, limit int, after string) ([]string, error) {
-	args := []string{score(from), score(to), strconv.Itoa(limit)}
-	if after != "" {
-		second, key, ok := strings.Cut(after, ":")
-		if _, err := strconv.ParseInt(second, 10, 64); !ok || err != nil {
-			return nil, fmt.Errorf("%w: %s", errCursor, scheduler.Shorten(after, 64))
-		}
-		args = append(args, second, key)
+func parsePlaceOf(cursor string) (p place, err error) {
+	second, key, ok := strings.Cut(cursor, ":")
+	p.key = key
+	if p.second, err = strconv.ParseInt(second, 10, 64); !ok || err != nil {
+		return p, fmt.Errorf("%w: %s", errCursor, scheduler.Shorten(cursor, 64))
 	}
-	return args, nil
+	return p, nil
 }
 
 func score(second int64) string {
@@ -57,6 +40,32 @@ func score(second int64) string {
 		return strconv.Itoa(maxDue)
 	}
 	return strconv.FormatInt(second, 10)
+}
+
+// dueKeys reads a page of an action's schedule: keys, oldest first, behind after if it
+// is not "".
+func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, to int64, after string, limit int) ([]string, error) {
+	if after == "" {
+		b := s.client.B()
+		return s.client.Do(ctx, b.Zrange().Key(k.schedule(action)).Min(score(from)).Max(score(to)).Byscore().Limit(0, int64(limit)).Build()).AsStrSlice()
+	}
+	p, err := parsePlaceOf(after)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.run(ctx, invocation{
+		s.scripts.due, []string{k.schedule(action)}, []string{score(to), strconv.Itoa(limit), strconv.FormatInt(p.second, 10), p.key},
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, len(r.values))
+	for i := range r.values {
+		if keys[i], err = r.values[i].ToString(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errReply, err)
+		}
+	}
+	return keys, nil
 }
 
 // Due reads due plans of a shard: see scheduler.ClaimStore.
@@ -71,41 +80,36 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		return page, err
 	}
 	limit := min(q.Limit, batchPlans)
-	args, err := dueArgs(q.From, q.To, limit, q.After)
-	if err != nil {
-		return page, err
-	}
-	r, err := s.run(ctx, invocation{s.scripts.due, []string{k.schedule(q.Action)}, args})
-	if err != nil {
+	keys, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
+	if err != nil || len(keys) == 0 {
 		return page, storeError("read due plans", err)
 	}
-	places, err := duePlaces(r)
-	if err != nil {
-		return page, storeError("read due plans", err)
-	}
-	if len(places) == 0 {
-		return page, nil
-	}
-	chunk := make([]listed, len(places))
-	for i, p := range places {
-		chunk[i] = listed{k, p.key}
+	chunk := make([]listed, len(keys))
+	for i, key := range keys {
+		chunk[i] = listed{k, key}
 	}
 	stored, err := s.readChunk(ctx, chunk)
 	if err != nil {
 		return page, storeError("read due plans", err)
 	}
-	if last := places[len(stored)-1]; len(stored) < len(places) || len(places) == limit {
-		page.Next = strconv.FormatInt(last.second, 10) + ":" + last.key
-	}
-	page.Plans = make([]*scheduler.Plan, 0, len(stored))
 	k.sizes.add(chunk, stored)
+	page.Plans = make([]*scheduler.Plan, 0, len(stored))
+	var wrong []mending
+	last := place{keys[len(stored)-1], q.To}
 	for i, v := range stored {
-		p, m := checkDue(q, places[i], v)
-		if m == nil {
-			page.Plans = append(page.Plans, p)
+		p, m := checkDue(q, keys[i], v)
+		if m != nil {
+			wrong = append(wrong, *m)
 			continue
 		}
-		cleared, err := s.mend(ctx, k, *m)
+		page.Plans = append(page.Plans, p)
+		last.second = p.Due // or nearly, if the last cannot be read
+	}
+	if len(stored) < len(keys) || len(keys) == limit {
+		page.Next = last.String()
+	}
+	for _, m := range wrong {
+		cleared, err := s.mend(ctx, k, m)
 		if err != nil {
 			return page, storeError("clear schedule", err)
 		}
@@ -123,22 +127,19 @@ type mending struct {
 	actually    string
 }
 
-// checkDue decodes a plan and compares it with its entry.
-func checkDue(q scheduler.DueQuery, at place, stored string) (*scheduler.Plan, *mending) {
-	m := &mending{action: q.Action, key: at.key, read: stored, actually: q.Action}
+// checkDue decodes a plan and says what is wrong with its being where it was found.
+func checkDue(q scheduler.DueQuery, key, stored string) (*scheduler.Plan, *mending) {
 	if stored == "" {
-		return nil, m
+		return nil, &mending{action: q.Action, key: key, actually: q.Action}
 	}
-	p, err := decodePlan(at.key, stored)
+	p, err := decodePlan(key, stored)
 	switch {
 	case err != nil:
-		m.bad = err.Error()
-	case p.Action != q.Action || p.Due != at.second:
-		m.due, m.actually = p.Due, p.Action
-	default:
-		return p, nil
+		return nil, &mending{action: q.Action, key: key, read: stored, bad: err.Error(), actually: q.Action}
+	case p.Action != q.Action || p.Due < q.From || p.Due > q.To:
+		return nil, &mending{action: q.Action, key: key, read: stored, due: p.Due, actually: p.Action}
 	}
-	return nil, m
+	return p, nil
 }
 
 // mend runs mend.lua.
@@ -175,73 +176,106 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		return reply, storeError("claim", err)
 	}
 	defer unlock()
-	for left := b.Claims; len(left) > 0; {
-		answers, err := s.claimSome(ctx, k, &b, left[:distinct(left)])
-		reply.Answers = append(reply.Answers, answers...)
-		if err != nil {
+	sizes, err := s.planSizes(ctx, k, b.Claims)
+	if err != nil {
+		return reply, storeError("claim", err)
+	}
+	reply.Answers = make([]scheduler.ClaimAnswer, len(b.Claims))
+	for from := 0; from < len(b.Claims); {
+		n := together(b.Claims[from:], sizes[from:])
+		if err := s.claimSome(ctx, k, &b, b.Claims[from:from+n], sizes[from:from+n], reply.Answers[from:from+n]); err != nil {
+			reply.Answers = reply.Answers[:from]
 			return reply, err
 		}
-		left = left[len(answers):]
+		from += n
 	}
 	return reply, nil
 }
 
-// distinct returns how many of the first claims are of different plans: the script
-// reads all before it writes any.
-func distinct(claims []scheduler.Claim) int {
+// together returns how many of the first claims one run of the script takes: of
+// different plans, since it reads all before it writes any, and no more than what
+// other clients of Redis can wait for.
+func together(claims []scheduler.Claim, sizes []int) int {
 	n := min(len(claims), batchPlans)
 	seen := make(map[string]struct{}, n)
+	bytes := 0
 	for i, c := range claims[:n] {
-		if _, ok := seen[c.Key]; ok {
+		if _, ok := seen[c.Key]; ok || bytes >= batchBytes {
 			return i
 		}
 		seen[c.Key] = struct{}{}
+		bytes += sizes[i]
 	}
 	return n
 }
 
-// claimSome runs claim.lua and returns the answers it gave: of the first claims, at
-// least of one.
-func (s *Store) claimSome(ctx context.Context, k *shardKeys, b *scheduler.ClaimBatch, claims []scheduler.Claim) ([]scheduler.ClaimAnswer, error) {
+// claimSome runs claim.lua and fills in the answers.
+func (s *Store) claimSome(ctx context.Context, k *shardKeys, b *scheduler.ClaimBatch, claims []scheduler.Claim, sizes []int, answers []scheduler.ClaimAnswer) error {
 	keys := make([]string, 0, 7+2*len(claims))
 	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine)
-	args := make([]string, 0, 9+8*len(claims))
-	args = append(args, b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
-		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action), strconv.Itoa(batchBytes), s.channel, k.work(b.Action))
+	args := make([]string, 10, 10+4*len(claims))
+	sent := make([]int, 0, len(claims))
+	latest, bytes := int64(minDue), 0
 	for i := range claims {
 		c := &claims[i]
+		if c.FireDue < c.Due || c.Next != 0 && (c.Next <= c.Due || c.Next <= c.FireDue) || c.Next > maxDue {
+			answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimBad}
+			continue
+		}
 		id := string(scheduler.NewFiringID(c.Key, c.Revision, c.FireDue))
+		fire := clamp(c.FireDue)
 		keys = append(keys, k.plan(c.Key), k.firing(id))
-		args = append(args, c.Key, id, c.Revision.String(), strconv.FormatInt(c.Due, 10),
-			strconv.FormatInt(clamp(c.FireDue), 10), strconv.Itoa(c.Missed), strconv.FormatInt(clamp(c.Next), 10), strconv.Itoa(k.sizes.take(c.Key)))
+		args = append(args, c.Key, planHead(c.Revision, c.Due), entryHead(id, sizes[i], fire, c.Missed), strconv.FormatInt(c.Next, 10))
+		sent = append(sent, i)
+		latest, bytes = max(latest, fire), bytes+sizes[i]
 	}
+	if len(sent) == 0 {
+		return nil
+	}
+	copy(args, []string{
+		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
+		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
+		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), s.channel, k.work(b.Action),
+	})
 	r, err := s.run(ctx, invocation{s.scripts.claim, keys, args})
 	if err != nil {
-		return nil, storeError("claim", err)
+		return storeError("claim", err)
 	}
 	if r.status == statusFenced {
-		return nil, scheduler.ErrFenced
+		return scheduler.ErrFenced
 	}
-	return claimAnswers(r, len(claims))
+	return claimAnswers(r, sent, answers)
+}
+
+// entryHead is the beginning of an entry: see firing.go.
+func entryHead(id string, size int, due int64, missed int) string {
+	b := make([]byte, 0, 64)
+	b = append(b, id...)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(size), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, due, 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(missed), 10)
+	return string(append(b, " 1 1"...))
 }
 
 // clamp keeps a second within what is stored and what a script's numbers hold.
 func clamp(second int64) int64 { return min(max(second, minDue), maxDue) }
 
-// claimAnswers reads the answer of claim.lua.
-func claimAnswers(r reply, n int) ([]scheduler.ClaimAnswer, error) {
+// claimAnswers reads the answer of claim.lua to the claims that were sent.
+func claimAnswers(r reply, sent []int, answers []scheduler.ClaimAnswer) error {
 	if len(r.values) < 1 {
-		return nil, errReply
+		return errReply
 	}
 	letters, err := r.values[0].ToString()
-	if err != nil || len(letters) != n {
-		return nil, fmt.Errorf("%w: %d answers to %d claims: %w", errReply, len(letters), n, err)
+	if err != nil || len(letters) != len(sent) {
+		return fmt.Errorf("%w: %d answers to %d claims: %w", errReply, len(letters), len(sent), err)
 	}
-	answers := make([]scheduler.ClaimAnswer, 0, n)
 	waits := r.values[1:]
-	for i := range n {
-		var a scheduler.ClaimAnswer
-		switch letters[i] {
+	for j, i := range sent {
+		a := &answers[i]
+		switch letters[j] {
 		case 'C':
 			a.Result = scheduler.ClaimedOK
 		case 'H':
@@ -255,21 +289,18 @@ func claimAnswers(r reply, n int) ([]scheduler.ClaimAnswer, error) {
 		case 'N':
 			a.Result = scheduler.ClaimNotYet
 			if len(waits) == 0 {
-				return nil, errReply
+				return errReply
 			}
 			ms, err := number(waits[0])
 			if err != nil {
-				return nil, err
+				return err
 			}
 			a.Wait, waits = time.Duration(ms)*time.Millisecond, waits[1:]
-		case 'L':
-			return answers, nil
 		default:
-			return nil, fmt.Errorf("%w: answer %q", errReply, letters[i])
+			return fmt.Errorf("%w: answer %q", errReply, letters[j])
 		}
-		answers = append(answers, a)
 	}
-	return answers, nil
+	return nil
 }
 
 // Promote queues retries again: see scheduler.ClaimStore.
@@ -370,11 +401,34 @@ func (p *planSizes) add(plans []listed, stored []string) {
 	}
 }
 
-// take returns the size of a plan and forgets it; 0 if it is not known.
-func (p *planSizes) take(key string) int {
+// take returns the size of a plan and forgets it.
+func (p *planSizes) take(key string) (n int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.bytes[key]
+	n, ok = p.bytes[key]
 	delete(p.bytes, key)
-	return n
+	return n, ok
+}
+
+// planSizes returns the sizes of plans that are to be claimed.
+func (s *Store) planSizes(ctx context.Context, k *shardKeys, claims []scheduler.Claim) ([]int, error) {
+	sizes := make([]int, len(claims))
+	var commands []rueidis.Completed
+	var where []int
+	for i := range claims {
+		n, ok := k.sizes.take(claims[i].Key)
+		if sizes[i] = n; !ok {
+			commands, where = append(commands, s.client.B().Strlen().Key(k.plan(claims[i].Key)).Build()), append(where, i)
+		}
+	}
+	for j, r := range s.client.DoMulti(ctx, commands...) {
+		n, err := r.AsInt64()
+		if _, ok := rueidis.IsRedisErr(err); ok {
+			continue // of another type: the claim will find that out
+		} else if err != nil {
+			return nil, err
+		}
+		sizes[where[j]] = int(n)
+	}
+	return sizes, nil
 }

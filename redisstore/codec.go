@@ -30,8 +30,7 @@ import (
 // first claim of a plan that can have one more: a plan for one firing, which most
 // are, is deleted by its claim and never needs it.
 const (
-	headShort = `{"revision":"%s","next_time":%-11d,`
-	headLong  = headShort + `"current_count":%-10d,"last_timeout":%-11d,"status":%-2d,`
+	headLong = `%s"current_count":%-10d,"last_timeout":%-11d,"status":%-2d,`
 
 	headShortLen = 55
 	headLongLen  = 121
@@ -46,6 +45,19 @@ const (
 
 var errPlan = errors.New("not a plan")
 
+// planHead is what every plan of a revision that is due then begins with.
+func planHead(rev scheduler.Revision, due int64) string {
+	b := make([]byte, 0, headShortLen)
+	b = append(b, `{"revision":"`...)
+	b = append(b, rev.String()...)
+	b = append(b, `","next_time":`...)
+	b = strconv.AppendInt(b, due, 10)
+	for len(b) < headShortLen-1 {
+		b = append(b, ' ')
+	}
+	return string(append(b, ','))
+}
+
 // encodePlan returns the stored form of p.
 func encodePlan(p *scheduler.Plan) (string, error) {
 	switch {
@@ -58,9 +70,9 @@ func encodePlan(p *scheduler.Plan) (string, error) {
 	}
 	b := make([]byte, 0, 256)
 	if once := p.Schedule.Once() || p.Schedule.Kind == scheduler.Timeout && p.Schedule.Count == 1; once && p.Fired == 0 && p.LastDue == 0 && p.Status == scheduler.StatusNone {
-		b = fmt.Appendf(b, headShort, p.Revision, p.Due)
+		b = append(b, planHead(p.Revision, p.Due)...)
 	} else {
-		b = fmt.Appendf(b, headLong, p.Revision, p.Due, p.Fired, p.LastDue, p.Status)
+		b = fmt.Appendf(b, headLong, planHead(p.Revision, p.Due), p.Fired, p.LastDue, p.Status)
 	}
 	b = append(b, `"action":`...)
 	b = appendString(b, nameOf(p.Action))

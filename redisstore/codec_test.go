@@ -13,7 +13,7 @@ import (
 	"github.com/snower/forsun/scheduler/storetest"
 )
 
-// The scripts cut at fixed places: see the comment above headShort.
+// The scripts cut at fixed places: see the comment above headLong.
 func TestPlanHeadStandsWhereTheScriptsLook(t *testing.T) {
 	p := storetest.NewPlan("k", storetest.Every(60, 0), storetest.WithRevision(0xabc), storetest.WithDue(1764192000))
 	p.Fired, p.LastDue, p.Status = 12, 1764191940, scheduler.StatusFailed

@@ -118,10 +118,28 @@ func firingOf(e *firingEntry, plan rueidis.RedisMessage) (*scheduler.Firing, err
 	return e.with(stored)
 }
 
-// takenAction returns the action that a receipt is of: <action>/<take>-<n>.
+// A receipt is <action>/<take>-<n>/<bytes of the plan>; the middle is the field under
+// which the worker's hash has the entry.
 func takenAction(receipt string) (action, field string, ok bool) {
 	name, field, ok := strings.Cut(receipt, "/")
+	field, _, _ = strings.Cut(field, "/")
 	return actionNamed(name), field, ok
+}
+
+// receiptSize returns the bytes of the plan; -1 if the receipt does not say.
+func receiptSize(receipt string) int {
+	n, err := strconv.Atoi(receipt[strings.LastIndexByte(receipt, '/')+1:])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// sizeOf returns the bytes of the plan as an entry gives them.
+func sizeOf(entry string) string {
+	_, rest, _ := strings.Cut(entry, " ")
+	size, _, _ := strings.Cut(rest, " ")
+	return size
 }
 
 // collect deletes what cancelled retries carried. What it leaves for want of an

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -86,29 +85,35 @@ func (s *Store) readPlans(ctx context.Context, entries []listed, keep func(liste
 }
 
 // readChunk reads stored plans: of the first entries of the chunk, at least one, ""
-// where there is none.
+// where there is none (or something else than a plan). How many it reads depends on
+// how large the plans were that it read last.
 func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error) {
-	// One script for each shard; what one of them cut off is left for the next call.
-	byShard := make(map[*shardKeys][]int)
+	if largest := s.largest.Load(); largest > 0 {
+		chunk = chunk[:min(int64(len(chunk)), max(batchBytes/largest, 1))]
+	}
+	byShard := make(map[*shardKeys][]int, 1)
 	for i, e := range chunk {
 		byShard[e.shard] = append(byShard[e.shard], i)
 	}
-	stored, upTo := make([]string, len(chunk)), len(chunk)
-	var calls []invocation
+	stored := make([]string, len(chunk))
+	var commands []rueidis.Completed
 	var places [][]int
 	for shard, where := range byShard {
 		keys := make([]string, len(where))
 		for j, i := range where {
 			keys[j] = shard.plan(chunk[i].key)
 		}
-		calls, places = append(calls, invocation{s.scripts.read, keys, []string{strconv.Itoa(batchBytes)}}), append(places, where)
+		commands, places = append(commands, s.client.B().Mget().Key(keys...).Build()), append(places, where)
 	}
-	replies, errs := s.runMany(ctx, calls)
-	for c, where := range places {
-		if errs[c] != nil {
-			return nil, errs[c]
+	largest := s.largest.Load() * 7 / 8
+	for c, r := range s.client.DoMulti(ctx, commands...) {
+		values, err := r.ToArray()
+		if err != nil {
+			return nil, err
 		}
-		values := replies[c].values
+		if len(values) != len(places[c]) {
+			return nil, errReply
+		}
 		for j := range values {
 			if values[j].IsNil() {
 				continue
@@ -117,13 +122,12 @@ func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error)
 			if err != nil {
 				return nil, fmt.Errorf("read plans: %w: %w", errReply, err)
 			}
-			stored[where[j]] = v
-		}
-		if len(values) < len(where) {
-			upTo = min(upTo, where[len(values)])
+			stored[places[c][j]] = v
+			largest = max(largest, int64(len(v)))
 		}
 	}
-	return stored[:upTo], nil
+	s.largest.Store(largest)
+	return stored, nil
 }
 
 // DueAt returns plans due at a second: see scheduler.PlanStore. The cursor is
@@ -162,28 +166,19 @@ func (s *Store) DueAt(ctx context.Context, q scheduler.DueAtQuery) (plans []*sch
 
 // dueAt returns a page of one action's plans due at a second, over all shards.
 func (s *Store) dueAt(ctx context.Context, action string, second int64, after string, limit int) (plans []*scheduler.Plan, last string, more bool, err error) {
-	at := strconv.FormatInt(second, 10)
-	args := []string{at, at, strconv.Itoa(limit)}
 	if after != "" {
-		args = append(args, at, after)
+		after = place{after, second}.String()
 	}
-	calls := make([]invocation, len(s.ids))
-	for i, id := range s.ids {
-		calls[i] = invocation{s.scripts.due, []string{s.shards[id].schedule(action)}, args}
-	}
-	replies, errs := s.runMany(ctx, calls)
 	var entries []listed
-	for i, r := range replies {
-		if errs[i] != nil {
-			return nil, "", false, errs[i]
-		}
-		places, err := duePlaces(r)
+	for _, id := range s.ids {
+		k := s.shards[id]
+		keys, err := s.dueKeys(ctx, k, action, second, second, after, limit)
 		if err != nil {
 			return nil, "", false, err
 		}
-		more = more || len(places) == limit
-		for _, p := range places {
-			entries = append(entries, listed{s.shards[s.ids[i]], p.key})
+		more = more || len(keys) == limit
+		for _, key := range keys {
+			entries = append(entries, listed{k, key})
 		}
 	}
 	slices.SortFunc(entries, func(a, b listed) int { return cmp.Compare(a.key, b.key) })

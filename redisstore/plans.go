@@ -35,6 +35,7 @@ const (
 	statusLate   = 3
 	statusRetry  = 4
 	statusBad    = 5
+	statusNotAll = 6 // done
 )
 
 // errLate: a script came too late to take effect.
@@ -52,7 +53,11 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 	for i, p := range plans {
 		last[p.Key] = i
 	}
-	batches := make(map[*shardKeys]*putBatch)
+	type part struct {
+		shard  *shardKeys
+		action string
+	}
+	batches := make(map[part]*putBatch)
 	var all []*putBatch
 	for i, p := range plans {
 		if last[p.Key] != i {
@@ -64,10 +69,10 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 			continue
 		}
 		shard := s.shardOf(p.Key)
-		b := batches[shard]
+		b := batches[part{shard, p.Action}]
 		if b == nil || len(b.plans) >= batchPlans || b.bytes+len(stored) > batchBytes {
 			b = &putBatch{shard: shard}
-			batches[shard] = b
+			batches[part{shard, p.Action}] = b
 			all = append(all, b)
 		}
 		b.plans, b.stored, b.index = append(b.plans, p), append(b.stored, stored), append(b.index, i)
@@ -115,9 +120,10 @@ func each[T any](all []T, fn func(T)) {
 	wg.Wait()
 }
 
-// putBatch is plans of one shard that are stored by one run.
+// putBatch is plans of one shard and action that are stored by one run.
 type putBatch struct {
 	shard  *shardKeys
+	others []string // actions that they are known to have had before
 	plans  []*scheduler.Plan
 	stored []string
 	index  []int
@@ -125,7 +131,7 @@ type putBatch struct {
 }
 
 func (s *Store) putBatch(ctx context.Context, b *putBatch) error {
-	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64) invocation { return s.putInvocation(b, deadline) })
+	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64) invocation { return s.putInvocation(b, deadline) }, func(action string) { b.others = append(b.others, action) })
 	if err == nil {
 		s.collectIf(ctx, b.shard, r)
 	}
@@ -149,7 +155,7 @@ func (s *Store) collectIf(ctx context.Context, k *shardKeys, r reply) {
 // nothing: for want of the schedule of an action that this replica did not know, or,
 // once, because Redis' clock was set. An error is returned once what it was for can
 // no longer take effect.
-func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(deadline int64) invocation) (r reply, confirmed bool, err error) {
+func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(deadline int64) invocation, learn func(action string)) (r reply, confirmed bool, err error) {
 	for late := false; ; {
 		deadline, err := s.redisDeadlineAt(ctx, k.id)
 		if err != nil {
@@ -172,7 +178,7 @@ func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(
 			if err != nil {
 				return r, false, storeError(op, err)
 			}
-			s.learn(action)
+			learn(action)
 		default:
 			return r, confirmed, nil
 		}
@@ -190,21 +196,24 @@ func actionOf(r reply) (string, error) {
 
 func (s *Store) putInvocation(b *putBatch, deadline int64) invocation {
 	k := b.shard
+	own := b.plans[0].Action
+	s.learn(own)
+	soonest := b.plans[0].Due
 	for _, p := range b.plans {
-		s.learn(p.Action)
+		soonest = min(soonest, p.Due)
 	}
-	actions := s.actions()
-	keys := make([]string, 0, 9+len(actions)+2*len(b.plans))
-	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage)
-	args := make([]string, 0, 5+len(actions)+5*len(b.plans))
-	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel, "p "+strconv.Itoa(k.id)+" ", strconv.Itoa(len(actions)))
-	for _, action := range actions {
+	keys := make([]string, 0, 10+len(b.others)+2*len(b.plans))
+	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.schedule(own))
+	args := make([]string, 0, 7+len(b.others)+3*len(b.plans))
+	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel,
+		"p "+strconv.Itoa(k.id)+" "+strconv.FormatInt(soonest, 10), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(b.others)))
+	for _, action := range b.others {
 		keys = append(keys, k.schedule(action))
 		args = append(args, nameOf(action))
 	}
 	for n, p := range b.plans {
 		keys = append(keys, k.plan(p.Key), k.retry(p.Key))
-		args = append(args, p.Key, strconv.Itoa(slices.Index(actions, p.Action)+1), strconv.FormatInt(p.Due, 10), p.Revision.String(), b.stored[n])
+		args = append(args, p.Key, strconv.FormatInt(p.Due, 10), b.stored[n])
 	}
 	return invocation{s.scripts.put, keys, args}
 }
@@ -238,7 +247,7 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 	}
 	defer leave()
 	k := s.shardOf(key)
-	r, confirmed, err := s.change(ctx, "remove plan", k, func(deadline int64) invocation { return s.removeInvocation(k, key, deadline) })
+	r, confirmed, err := s.change(ctx, "remove plan", k, func(deadline int64) invocation { return s.removeInvocation(k, key, deadline) }, s.learn)
 	if err != nil {
 		return nil, err
 	}

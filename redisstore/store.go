@@ -31,6 +31,7 @@ type Store struct {
 	takes    atomic.Uint64 // takes of this process so far
 	scripts  scripts
 	known    knownActions
+	largest  atomic.Int64 // plan read lately, bytes
 
 	refreshing sync.Mutex
 	refreshed  time.Time // when the actions were last learnt from Redis
@@ -38,16 +39,16 @@ type Store struct {
 
 // scripts are the Lua files of the plans and their firings.
 type scripts struct {
-	put, remove, due, read, mend, claim, promote, settle    *script
-	take, finish, quarantine, beat, rescue, forget, redrive *script
-	look, audit, collect                                    *script
+	put, remove, due, mend, claim, promote, settle                *script
+	take, done, finish, quarantine, beat, rescue, forget, redrive *script
+	look, audit, collect                                          *script
 }
 
 func loadScripts() scripts {
 	return scripts{
-		put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"), read: loadScript("read"),
+		put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"),
 		mend: loadScript("mend"), claim: loadScript("claim"), promote: loadScript("promote"), settle: loadScript("settle"),
-		take: loadScript("take"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
+		take: loadScript("take"), done: loadScript("done"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
 		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"), collect: loadScript("collect"),
 	}
 }

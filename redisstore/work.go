@@ -80,7 +80,7 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 	fs = taken[:0]
 	for i, f := range taken {
 		if f != nil {
-			f.Shard, f.Receipt = k.id, receipts[i]
+			f.Shard, f.Receipt = k.id, receipts[i]+"/"+sizeOf(entries[i])
 			fs = append(fs, f)
 		} else if err := s.quarantineFiring(ctx, k, q.Worker, receipts[i], entries[i], bad[i]); err != nil {
 			s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", receipts[i]).Msg("a firing that cannot be decoded could not be put into quarantine")
@@ -131,26 +131,87 @@ func (s *Store) Finish(ctx context.Context, shard int, worker string, fs []sched
 		}
 		byAction[action] = append(byAction[action], i)
 	}
-	var calls []invocation
-	var places [][]int
+	var batches []finishing
 	for action, where := range byAction {
 		for batch := range slices.Chunk(where, finishBatch) {
-			calls, places = append(calls, s.finishInvocation(k, worker, action, fs, batch)), append(places, batch)
+			batches = append(batches, finishing{action, batch, allDone(fs, batch)})
 		}
 	}
-	if len(calls) == 0 {
-		return answers, nil
-	}
-	replies, errs := s.runMany(ctx, calls)
-	for c, where := range places {
-		if errs[c] != nil {
-			return nil, storeError("finish", errs[c])
+	for len(batches) > 0 {
+		calls := make([]invocation, len(batches))
+		for i, b := range batches {
+			if b.done {
+				calls[i] = s.doneInvocation(k, worker, b.action, fs, b.batch)
+			} else {
+				calls[i] = s.finishInvocation(k, worker, b.action, fs, b.batch)
+			}
 		}
-		if err := finishAnswers(replies[c], where, answers); err != nil {
-			return nil, err
+		replies, errs := s.runMany(ctx, calls)
+		again := batches[:0:0]
+		for i, b := range batches {
+			switch {
+			case errs[i] != nil:
+				return nil, storeError("finish", errs[i])
+			case b.done && replies[i].status == statusNotAll:
+				again = append(again, finishing{b.action, b.batch, false})
+			case !b.done: // else all answers are what they are already
+				if err := finishAnswers(replies[i], b.batch, answers); err != nil {
+					return nil, err
+				}
+			}
 		}
+		batches = again
 	}
 	return answers, nil
+}
+
+// finishing is deliveries of one action that end in one run of a script.
+type finishing struct {
+	action string
+	batch  []int
+	done   bool // by done.lua
+}
+
+// allDone says whether done.lua will do.
+func allDone(fs []scheduler.Finish, batch []int) bool {
+	seen := make(map[string]struct{}, len(batch))
+	for _, i := range batch {
+		f := &fs[i]
+		if _, twice := seen[f.Firing.Receipt]; twice || f.Verdict != scheduler.Done || f.Attempt == nil || receiptSize(f.Firing.Receipt) < 0 {
+			return false
+		}
+		seen[f.Firing.Receipt] = struct{}{}
+	}
+	return true
+}
+
+func (s *Store) doneInvocation(k *shardKeys, worker, action string, fs []scheduler.Finish, batch []int) invocation {
+	keys := make([]string, 0, 4+2*len(batch))
+	keys = append(keys, k.held(action, worker), k.backlog, k.history, k.historySizes)
+	args := make([]string, 7, 7+2*len(batch))
+	var plans, revisions []string
+	var records []byte
+	size := 0
+	for _, i := range batch {
+		f := &fs[i]
+		_, field, _ := takenAction(f.Firing.Receipt)
+		keys, args = append(keys, k.firing(string(f.Attempt.Firing))), append(args, field)
+		size += receiptSize(f.Firing.Receipt)
+		if p := f.Firing.Plan; p.Due != 0 {
+			plans, revisions = append(plans, k.plan(p.Key)), append(revisions, p.Revision.String())
+		}
+		if s.opts.HistoryCount > 0 {
+			if len(records) > 0 {
+				records = append(records, '\n')
+			}
+			records = appendAttempt(records, f.Attempt, false)
+		}
+	}
+	copy(args, []string{
+		nameOf(action), strconv.Itoa(size), strconv.Itoa(s.opts.HistoryCount), strconv.FormatInt(s.opts.HistoryBytes, 10),
+		strconv.FormatInt(s.historyAge().Milliseconds(), 10), string(records), strconv.Itoa(len(batch)),
+	})
+	return invocation{s.scripts.done, append(keys, plans...), append(args, revisions...)}
 }
 
 func (s *Store) finishInvocation(k *shardKeys, worker, action string, fs []scheduler.Finish, batch []int) invocation {
@@ -258,16 +319,16 @@ func (s *Store) Held(ctx context.Context, shard int, worker string, limit int) (
 	actions := s.actions()
 	commands := make([]rueidis.Completed, len(actions))
 	for i, action := range actions {
-		commands[i] = s.client.B().Hkeys().Key(k.held(action, worker)).Build()
+		commands[i] = s.client.B().Hgetall().Key(k.held(action, worker)).Build()
 	}
 	var receipts []string
 	for i, r := range s.client.DoMulti(ctx, commands...) {
-		fields, err := r.AsStrSlice()
+		held, err := r.AsStrMap()
 		if err != nil {
 			return nil, storeError("what a worker holds", err)
 		}
-		for _, field := range fields {
-			receipts = append(receipts, nameOf(actions[i])+"/"+field)
+		for field, e := range held {
+			receipts = append(receipts, nameOf(actions[i])+"/"+field+"/"+sizeOf(e))
 		}
 	}
 	slices.SortFunc(receipts, byTake)

@@ -5,91 +5,94 @@
 --       firing:<id>
 -- ARGV  1 lease's value  2 leader's second  3 skew of the store's clock, ms
 --       4 and 5 backlog's bounds, firings and bytes, 0: none  6 action
---       7 bound of what one run enqueues, bytes  8 channel  9 event
---       then 8 a claim: key, firing's id, revision (16 hex digits), due s,
---       fire at s, missed, next due s or 0, size of the plan in bytes or 0
+--       7 the latest second that a firing is due at  8 bytes of all the plans
+--       9 channel  10 event  then 4 a claim: key, beginning of the plan as it was read
+--       (planHead in codec.go), beginning of the entry up to changes (see
+--       firing.go), next due s or 0
 -- Returns  {1}: fenced. {0, answers, wait ms of each N …}: an answer is C claimed,
---       H changed, G gone, B bad, N not yet, F full, L not looked at (past 7).
+--       H changed, G gone, B bad, N not yet, F full.
 -- O(n log schedule). What is read and checked is done before the first write.
+-- Numbers are kept as text: to turn one into the other costs as much as a command.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {1} end
-local sub, action = string.sub, ARGV[6]
-local t = redis.call('TIME')
+local find, sub, match, action, call = string.find, string.sub, string.match, ARGV[6], redis.call
+local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[3]
-local second, cutoff = math.floor(now / 1000), tonumber(ARGV[2])
-local max_entries, max_bytes, bound = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
-local used = redis.call('HMGET', KEYS[5], action, action .. ':bytes')
+local second = math.min(math.floor(now / 1000), tonumber(ARGV[2]))
+local used = call('HMGET', KEYS[5], action, action .. ':bytes')
 local entries, bytes = tonumber(used[1] or 0), tonumber(used[2] or 0)
-local changes = redis.call('GET', KEYS[6]) or '0'
+local count, max_entries, max_bytes = (#KEYS - 7) / 2, tonumber(ARGV[4]), tonumber(ARGV[5])
+local early = second < tonumber(ARGV[7])
+local tight = max_entries > 0 and entries + count > max_entries or max_bytes > 0 and bytes + ARGV[8] >= max_bytes
+local changes = ' ' .. (call('GET', KEYS[6]) or '0') .. ' '
 local field = '"action":"' .. action .. '",'
-local upto = 120 + #field
+local upto = tostring(120 + #field)
 local answers, reply = {}, {0, ''}
-local queue, due_again, ended, unscheduled, gone, poison = {}, {}, {}, {}, {}, {}
-local again, renamed = {}, {}
-local size = 0
-for i = 1, (#KEYS - 7) / 2 do
-  local a = 2 + 8 * i
-  local key, due, fire, next = ARGV[a], tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]), tonumber(ARGV[a + 6])
-  local name, firing, answer, rest = KEYS[6 + 2 * i], KEYS[7 + 2 * i], 'C', 56
-  local v = redis.pcall('GETRANGE', name, 0, upto)
-  local was, fired, status
-  if v ~= '' and type(v) == 'string' then -- positions: see codec.go
-    was = sub(v, 1, 13) == '{"revision":"' and sub(v, 30, 43) == '","next_time":' and tonumber(sub(v, 44, 54))
-    fired, status = 0, '0'
-    if was and sub(v, 56, 71) == '"current_count":' then
-      fired, status, rest = tonumber(sub(v, 72, 81)), string.match(sub(v, 119, 120), '^(-?[01])'), 122
-    end
+local queue, due_again, ended, unscheduled, gone, poison, again, once = {}, {}, {}, {}, {}, {}, {}, {}
+for i = 1, count do
+  local a = 7 + 4 * i
+  local key, head, entry, next = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  local name, answer, rest, fired, status = KEYS[6 + 2 * i], 'C', 56, '1', '0'
+  local v = redis.pcall('GETRANGE', name, '0', upto)
+  local same = type(v) == 'string' and find(v, head, 1, true) == 1
+  if same and find(v, '"current_count":', 56, true) == 56 then -- positions: see codec.go
+    local n, s = match(v, '^(%d+) *,"last_timeout":%-?%d+ *,"status":(%-?[01]) ?,"', 72)
+    fired, status, rest = n and n + 1, s, 122
   end
   if v == '' then answer = 'G'; gone[#gone + 1] = key
-  elseif not was or not fired or not status or sub(v, rest, rest + 9) ~= '"action":"' then
-    answer = 'B'; poison[#poison + 1] = {key, name}
-  elseif sub(v, rest, rest + #field - 1) ~= field then answer = 'G'; unscheduled[#unscheduled + 1] = key
-  elseif sub(v, 14, 29) ~= ARGV[a + 2] or was ~= due then answer = 'H'
-  elseif fire < due or next ~= 0 and (next <= due or next <= fire) then answer = 'B'
-  elseif fire > cutoff or fire > second then
+  elseif not same then
+    answer = 'H' -- unless it is none of ours any more, or cannot be read
+    rest = type(v) == 'string' and find(v, '"action":"', 56, true)
+    if not rest or not find(v, '^{"revision":"%x+","next_time":%-?%d+ *,"') then answer = 'B'; poison[#poison + 1] = {key, name}
+    elseif find(v, field, rest, true) ~= rest then answer = 'G'; unscheduled[#unscheduled + 1] = key end
+  elseif not fired or find(v, '"action":"', rest, true) ~= rest then answer = 'B'; poison[#poison + 1] = {key, name}
+  elseif find(v, field, rest, true) ~= rest then answer = 'G'; unscheduled[#unscheduled + 1] = key
+  elseif early and tonumber(match(entry, '^%x+ %d+ (%-?%d+)')) > second then
     answer = 'N'
-    reply[#reply + 1] = fire > second and fire * 1000 - now or 0
-  elseif max_entries > 0 and entries >= max_entries or max_bytes > 0 and bytes >= max_bytes then answer = 'F'
-  elseif size >= bound then answer = 'L'
+    reply[#reply + 1] = math.max(0, match(entry, '^%x+ %d+ (%-?%d+)') * 1000 - now)
+  elseif tight and (max_entries > 0 and entries >= max_entries or max_bytes > 0 and bytes >= max_bytes) then answer = 'F'
   else
-    local n = ARGV[a + 7]
-    if n == '0' then n = redis.call('STRLEN', name) end
-    if next == 0 then
-      ended[#ended + 1] = key; renamed[#renamed + 1] = name; renamed[#renamed + 1] = firing
+    if next == '0' then
+      ended[#ended + 1] = key; once[#once + 1] = i
     else
-      due_again[#due_again + 1] = ARGV[a + 6]; due_again[#due_again + 1] = key
-      again[#again + 1] = {name, firing, rest == 56, string.format('{"revision":"%s","next_time":%-11s,"current_count":%-10d,"last_timeout":%-11s,"status":%-2s,',
-        ARGV[a + 2], ARGV[a + 6], fired + 1, ARGV[a + 4], status)}
+      due_again[#due_again + 1] = next; due_again[#due_again + 1] = key
+      again[#again + 1] = {name, KEYS[7 + 2 * i], rest, string.format('%s%-11s,"current_count":%-10d,"last_timeout":%-11s,"status":%-2s,',
+        sub(head, 1, 43), next, fired, match(entry, '^%x+ %d+ (%-?%d+)'), status)}
     end
-    queue[#queue + 1] = ARGV[a + 1] .. ' ' .. n .. ' ' .. ARGV[a + 4] .. ' ' .. ARGV[a + 5] .. ' 1 1 ' .. changes .. ' ' ..
-      ARGV[a + 6] .. ' ' .. fired + 1 .. ' ' .. status .. ' ' .. key
-    entries, bytes, size = entries + 1, bytes + n, size + n
+    queue[#queue + 1] = entry .. changes .. next .. ' ' .. fired .. ' ' .. status .. ' ' .. key
+    if tight then entries, bytes = entries + 1, bytes + match(entry, '^%d+', 34) end
   end
   answers[i] = answer
 end
+if not tight then
+  entries, bytes = entries + #queue, bytes + ARGV[8]
+  for i = 1, #queue < count and count or 0 do
+    if answers[i] ~= 'C' then bytes = bytes - match(ARGV[9 + 4 * i], '^%d+', 34) end
+  end
+end
 for _, p in ipairs(poison) do
-  local t = redis.call('TYPE', p[2])['ok']
-  redis.call('HSET', KEYS[7], p[1], t == 'string' and 'its beginning cannot be read\n' .. redis.call('GET', p[2]) or 'not a string: ' .. t .. '\n' .. redis.call('DUMP', p[2]))
-  redis.call('DEL', p[2]); redis.call('ZREM', KEYS[2], p[1]); redis.call('ZREM', KEYS[3], p[1])
+  local kind = call('TYPE', p[2])['ok']
+  call('HSET', KEYS[7], p[1], kind == 'string' and 'its beginning cannot be read\n' .. call('GET', p[2]) or 'not a string: ' .. kind .. '\n' .. call('DUMP', p[2]))
+  call('DEL', p[2]); call('ZREM', KEYS[2], p[1]); call('ZREM', KEYS[3], p[1])
 end
 -- The plan becomes the firing's payload, or is copied: what it holds never comes
 -- through Lua, which would hash and keep every long string it sees.
-for i = 1, #renamed, 2 do redis.call('RENAME', renamed[i], renamed[i + 1]) end
+for _, i in ipairs(once) do call('RENAME', KEYS[6 + 2 * i], KEYS[7 + 2 * i]) end
 for _, r in ipairs(again) do
-  redis.call('COPY', r[1], r[2], 'REPLACE')
-  if r[3] then redis.call('SET', r[1], r[4] .. sub(redis.call('GET', r[1]), 56)) else redis.call('SETRANGE', r[1], 0, r[4]) end
+  call('COPY', r[1], r[2], 'REPLACE')
+  if r[3] == 56 then call('SET', r[1], r[4] .. sub(call('GET', r[1]), 56)) else call('SETRANGE', r[1], '0', r[4]) end
 end
 if #queue > 0 then
-  redis.call('RPUSH', KEYS[4], unpack(queue))
-  redis.call('HSET', KEYS[5], action, entries, action .. ':bytes', bytes)
-  redis.call('HINCRBY', KEYS[5], ':total', #queue)
+  call('RPUSH', KEYS[4], unpack(queue))
+  call('HSET', KEYS[5], action, entries, action .. ':bytes', bytes)
+  call('HINCRBY', KEYS[5], ':total', #queue)
 end
-if #due_again > 0 then redis.call('ZADD', KEYS[2], unpack(due_again)) end
+if #due_again > 0 then call('ZADD', KEYS[2], unpack(due_again)) end
 if #ended > 0 then
-  redis.call('ZREM', KEYS[2], unpack(ended))
-  redis.call('ZREM', KEYS[3], unpack(ended))
+  call('ZREM', KEYS[2], unpack(ended))
+  call('ZREM', KEYS[3], unpack(ended))
 end
-for _, key in ipairs(gone) do redis.call('ZREM', KEYS[2], key); redis.call('ZREM', KEYS[3], key) end
-for _, key in ipairs(unscheduled) do redis.call('ZREM', KEYS[2], key) end
-if #queue > 0 then redis.call('PUBLISH', ARGV[8], ARGV[9]) end
+for _, key in ipairs(gone) do call('ZREM', KEYS[2], key); call('ZREM', KEYS[3], key) end
+for _, key in ipairs(unscheduled) do call('ZREM', KEYS[2], key) end
+if #queue > 0 then call('PUBLISH', ARGV[9], ARGV[10]) end
 reply[2] = table.concat(answers)
 return reply
