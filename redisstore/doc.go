@@ -24,19 +24,27 @@
 // key that a script touches is declared to it.
 //
 //	plan:<key> ── CLAIM ──▶ firings:<action> ── TAKE ──▶ held:<action>:<worker>
-//	     │                      ▲        ▲                  │        │
-//	     │              PROMOTE │        │ RESCUE, RETURN    │ FINISH │
-//	     ▼                      │        └───────────────────┘        ▼
-//	 schedule:<action>    retry:<key>, deferred ◀── RETRY, DEFER ── history, dead
+//	     │  (renamed to,        ▲        ▲                  │        │
+//	     │   or copied)  PROMOTE│        │ RESCUE, RETURN    │ FINISH │
+//	     ▼       │              │        └───────────────────┘        ▼
+//	 schedule    └▶ firing:<id> │                                history, dead
+//	                     retry:<key>, deferred ◀── RETRY, DEFER ──┘
 //
-// Queues are lists, and what a worker holds is a hash: moving a firing through them
-// and checking its owner (is the receipt a field of the worker's hash?) takes Redis
-// a third of the time that a stream with a consumer group takes, where the owner
-// must be asked for by XPENDING and an entry be acknowledged and deleted; and there
-// is no group to be created from the wrong place, and no consumer whose deletion
+// Queues are lists of short entries, and what a worker holds is a hash of them: moving
+// an entry and checking its owner (is the receipt a field of the worker's hash?)
+// takes Redis a third of the time that a stream with a consumer group takes, where the
+// owner must be asked for by XPENDING and an entry be acknowledged and deleted; and
+// there is no group to be created from the wrong place, and no consumer whose deletion
 // makes its entries unreachable. A receipt names the take and is never given again,
 // not even by a Redis that lost its newest writes, so that a late finish can never
 // end another firing.
+//
+// What a plan carries never passes through a script: Lua hashes, interns and keeps
+// every string it sees, and the hash of Lua 5.1 looks at every tenth byte of a plan of
+// 300, so that plans that are alike stand in one chain. Claims rename the plan's key
+// to the firing's, workers read it by MGET. Nor do scripts turn numbers into text
+// or back where they need not: each time costs as much as a command. Together this
+// halved what a firing costs, counted in instructions of redis-server.
 //
 // # Changes and retries
 //
