@@ -109,23 +109,6 @@ func (r reply) numbers(n int) ([]int64, error) {
 	return all, nil
 }
 
-// redisNow is about what the clock of the node that has the first shard shows now,
-// in milliseconds; false if it was not asked lately.
-func (s *Store) redisNow() (ms int64, ok bool) {
-	r, ok := s.node(s.ids[0]).clock.get()
-	if !ok {
-		return 0, false
-	}
-	earliest, latest := r.at(time.Now())
-	return earliest.Add(latest.Sub(earliest) / 2).UnixMilli(), true
-}
-
-// redisDeadline is redisDeadlineAt for the first shard: right for every shard but
-// of a Cluster.
-func (s *Store) redisDeadline(ctx context.Context) (ms int64, err error) {
-	return s.redisDeadlineAt(ctx, s.ids[0])
-}
-
 // redisDeadlineAt is a time of the node that has a shard, in milliseconds, which
 // that node's clock passes before ctx's deadline does, by as little as is known: a
 // script that does nothing later than that cannot take effect once ctx is over.

@@ -105,14 +105,14 @@ func TestDeadlinesFollowTheClock(t *testing.T) {
 		if _, err := s.Now(ctx); err != nil {
 			t.Fatal(err)
 		}
-		ms, err := s.redisDeadline(ctx)
+		ms, err := s.redisDeadlineAt(ctx, 0)
 		if early := deadline.Add(server.Offset()).Sub(time.UnixMilli(ms)); err != nil || early < 0 || early > 200*time.Millisecond {
 			t.Errorf("clock set by %v: the deadline is %v early, %v", server.Offset(), early, err)
 		}
 	}
 	server.Step(time.Hour)
 	s.forgetTime(0)
-	ms, err := s.redisDeadline(ctx)
+	ms, err := s.redisDeadlineAt(ctx, 0)
 	if early := deadline.Add(server.Offset()).Sub(time.UnixMilli(ms)); err != nil || early < 0 || early > 200*time.Millisecond {
 		t.Errorf("what was known is forgotten: the deadline is %v early, %v", early, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/snower/forsun/cmd/redisflags"
@@ -70,7 +71,7 @@ func (o *options) openRedis(ctx context.Context) (*redisstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	so.Log = o.log()
+	so.Log = o.log().Level(zerolog.ErrorLevel) // that the server keeps nothing is no news here
 	so.Replica = "bench"
 	store, err := redisstore.Open(ctx, so)
 	o.opened = o.opened || err == nil
