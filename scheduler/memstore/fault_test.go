@@ -1,7 +1,6 @@
 package memstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,47 +80,6 @@ func crashed(t *testing.T, n int, flush bool) (Options, *vfs.MemFS) {
 	}
 	o.FS = fs
 	return o, fs
-}
-
-// A log that ends within a record is what a crash leaves: accepted.
-func TestTornTail(t *testing.T) {
-	t.Parallel()
-	o, fs := crashed(t, 50, false)
-	logs := files(t, fs, ".log")
-	rewrite(t, fs, logs[len(logs)-1], func(b []byte) []byte {
-		b = bytes.TrimRight(b, "\x00")
-		return b[:len(b)-40]
-	})
-	s := open(t, o)
-	for i := range 49 {
-		if _, err := s.Get(t.Context(), fmt.Sprintf("k%d", i)); err != nil {
-			t.Errorf("get k%d: %v", i, err)
-		}
-	}
-	wantWhole(t, s)
-}
-
-// Damage before the end is no torn tail: what follows it was acknowledged.
-func TestDamagedLogIsRefused(t *testing.T) {
-	t.Parallel()
-	o, fs := crashed(t, 500, false)
-	logs := files(t, fs, ".log")
-	name := logs[len(logs)-1]
-	rewrite(t, fs, name, func(b []byte) []byte {
-		b[len(bytes.TrimRight(b, "\x00"))/2] ^= 0x40
-		return b
-	})
-	s, err := Open(o)
-	if err == nil {
-		n := s.snapshot().plans
-		_ = s.Close()
-		t.Fatalf("opened with %d plans, want a refusal", n)
-	}
-	for _, want := range []string{"damaged", "restore", name[len("/store/db/"):]} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("error does not say %q: %v", want, err)
-		}
-	}
 }
 
 // A flipped bit in a table is found when it is read, and ends the store, with the

@@ -21,6 +21,7 @@ type guard struct {
 	s       *Store
 	armed   atomic.Bool
 	lastLog atomic.Pointer[string] // the write-ahead log that was opened last for reading
+	notes   *syncNotes             // nil in memory
 }
 
 // frozen waits for the end of the process if the store has failed.
@@ -47,7 +48,11 @@ func (g *guard) file(f vfs.File, name string, err error) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardedFile{f, g, name}, nil
+	w := &guardedFile{File: f, g: g, name: name, slot: -1}
+	if id, ok := parseFileID(name); ok && g.notes != nil {
+		w.id, w.slot = id, g.notes.begun(id)
+	}
+	return w, nil
 }
 
 // Unwrap is for Pebble, which looks for the file system below.
@@ -73,12 +78,22 @@ func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
-	return g.file(f, name, err)
+	if err != nil {
+		return nil, err
+	}
+	return &guardedFile{File: f, g: g, name: name, slot: -1}, nil
 }
 
 func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	if !g.armed.Load() && strings.HasSuffix(name, ".log") {
-		g.lastLog.Store(&name)
+	if id, ok := parseFileID(name); ok && !g.armed.Load() {
+		if !id.manifest {
+			g.lastLog.Store(&name)
+		}
+		if g.notes != nil {
+			if err := g.notes.verify(g.FS, name, id); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return g.FS.Open(name, opts...)
 }
@@ -114,11 +129,24 @@ type guardedFile struct {
 	vfs.File
 	g    *guard
 	name string
+
+	// Of a log or a manifest, which are written from one goroutine, from their beginning to their end:
+	id      fileID
+	slot    int   // in the notes; -1: another file
+	written int64 // bytes
+}
+
+// synced notes that all that was written is on disk.
+func (f *guardedFile) synced() {
+	if f.slot >= 0 {
+		f.g.notes.synced(f.slot, f.id, f.written)
+	}
 }
 
 func (f *guardedFile) Write(p []byte) (int, error) {
 	f.g.frozen()
 	n, err := f.File.Write(p)
+	f.written += int64(n)
 	return n, f.g.hold("write", f.name, err)
 }
 
@@ -130,12 +158,20 @@ func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
 
 func (f *guardedFile) Sync() error {
 	f.g.frozen()
-	return f.g.hold("sync", f.name, f.File.Sync())
+	err := f.g.hold("sync", f.name, f.File.Sync())
+	if err == nil {
+		f.synced()
+	}
+	return err
 }
 
 func (f *guardedFile) SyncData() error {
 	f.g.frozen()
-	return f.g.hold("sync", f.name, f.File.SyncData())
+	err := f.g.hold("sync", f.name, f.File.SyncData())
+	if err == nil {
+		f.synced()
+	}
+	return err
 }
 
 func (f *guardedFile) SyncTo(length int64) (bool, error) {

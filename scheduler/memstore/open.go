@@ -62,8 +62,21 @@ func (s *Store) openDB() error {
 		}
 		s.dir = d
 	}
+	raw, dir := o.FS, o.FS.PathJoin(dir, databaseDir)
 	s.openDisk(o)
-	db, err := pebble.Open(o.FS.PathJoin(dir, databaseDir), o)
+	var db *pebble.DB
+	var err error
+	if s.opts.Dir != Memory || s.opts.FS != nil {
+		s.guard.notes, err = readNotes(raw, dir, s.log)
+	}
+	if err == nil {
+		db, err = pebble.Open(dir, o)
+	}
+	if err == nil {
+		if err = s.guard.notes.start(); err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}
 	if err != nil {
 		if f := s.failure(); f != nil {
 			err = f
@@ -79,16 +92,24 @@ func (s *Store) closeDB() error {
 	if s.opts.Sync == SyncNever {
 		sync = pebble.NoSync
 	}
-	return errors.Join(s.db.Set([]byte(metaClean), nil, sync), s.db.Close())
+	return errors.Join(s.db.Set([]byte(metaClean), nil, sync), s.db.Close(), s.guard.notes.close())
 }
 
 // openError says what an error at opening means for whoever runs forsun.
 func (s *Store) openError(err error) error {
+	const restore = "nothing was changed: restore the directory from a backup, or set it aside and begin an empty one"
+	if d := (*damagedFile)(nil); errors.As(err, &d) {
+		if d.newest {
+			return fmt.Errorf("the store is damaged: %w; %s; or keep what was stored before the damage, and lose what was stored after it, with: truncate -s %d %q && rm %q",
+				d, restore, d.whole, d.name, s.guard.FS.PathJoin(s.guard.FS.PathDir(d.name), syncedName))
+		}
+		return fmt.Errorf("the store is damaged: %w; %s", d, restore)
+	}
 	if pebble.IsCorruptionError(err) {
 		if name := s.guard.lastLog.Load(); name != nil && strings.Contains(err.Error(), "WAL") {
 			err = fmt.Errorf("file %s: %w", *name, err)
 		}
-		return fmt.Errorf("the store is damaged: %w; nothing was changed: restore the directory from a backup, or set it aside and begin an empty one", err)
+		return fmt.Errorf("the store is damaged: %w; %s", err, restore)
 	}
 	return err
 }

@@ -102,7 +102,7 @@ func Open(o Options) (*Store, error) {
 		err = s.failure() // Pebble reads on its own, too
 	}
 	if err != nil {
-		err = errors.Join(err, s.db.Close(), s.disk.close(), s.dir.release())
+		err = errors.Join(err, s.db.Close(), s.guard.notes.close(), s.disk.close(), s.dir.release())
 		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
 	}
 	s.lookAtDisk() // before the first Put
@@ -113,6 +113,9 @@ func Open(o Options) (*Store, error) {
 	s.tasks.Go(s.syncLoop)
 	s.tasks.Go(func() { s.trimLoop(ctx) })
 	s.tasks.Go(func() { s.diskLoop(ctx) })
+	if s.guard.notes != nil {
+		s.tasks.Go(func() { s.guard.notes.loop(ctx) })
+	}
 	return s, nil
 }
 

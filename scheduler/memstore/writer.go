@@ -234,7 +234,7 @@ func (l *writing) run(requests []*request) {
 // syncLoop to wait for it and to answer what is pending.
 func (l *writing) sync() {
 	b := l.s.db.NewBatch()
-	err := b.LogData(nil, nil)
+	err := b.LogData(l.s.guard.notes.note(), nil)
 	if err == nil {
 		err = l.s.db.ApplyNoSyncWait(b, pebble.Sync)
 	}

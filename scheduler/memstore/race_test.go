@@ -1,0 +1,6 @@
+//go:build race
+
+package memstore
+
+// raceEnabled tells that everything takes its time.
+const raceEnabled = true
