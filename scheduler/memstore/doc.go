@@ -8,15 +8,36 @@
 // Promote and a Rescue are answered once they are written, and are on disk
 // lazySync later: if the process or the machine dies in between, the firing
 // repeats under the same id. What a crash leaves half written at the end of the write-ahead log was
-// never answered and is dropped at the next Open; damage before that end, or in a
-// table, is refused with the name of the file. Damage in the last block of the log
-// (32 KiB) cannot be told from such an end. (Known defect: damage
-// further ahead in the newest log has been seen to pass as an end, too, and to drop
-// acknowledged plans without a word.)
+// never answered and is dropped at the next Open; damage to what was on disk is
+// refused, with the name of the file and the place: see Damage.
 //
 // It does not promise to go on when the disk does not: an error of a write
 // or of an fsync, damage that is read, or a disk that is full to the last byte ends the
 // store (see Failed). Retrying a failed fsync can lie.
+//
+// # Damage
+//
+// Pebble takes nearly everything that it cannot read in its newest log, and in its
+// manifest, for the torn end that a crash leaves, and goes on without what follows
+// (wal.go says why). So it is kept how far each of them is synced, and Open reads them before Pebble
+// does: if one is damaged, or cut, before that place, or if the newest log is
+// gone, Open fails. It is kept in two ways. After each fsync it is written to
+// the file "synced", which is not fsynced with it (synced.go): it is exact when the
+// process was killed, or stopped, and so is the check, to the last byte. And with each
+// fsync the log itself says how far it was synced before: that is found behind the
+// damage.
+//
+// After a power cut, or a crash of the system, the file may be old: it is on disk half a second to a
+// second after the last write, in a busy store every 5 s, and whenever the manifest was
+// written. If it is, then not noticed are, both in the newest log: damage to what the last fsync
+// wrote (the group of requests it answered: usually a few, at most what had gathered
+// while the fsync before was under way), and a log that is cut off, without a trace of
+// what followed, in what was synced within those seconds. What is lost is then the end
+// of what was acknowledged, never a part from its middle. If "synced" is removed or damaged, too,
+// or an older version wrote the log, that holds for the whole log, and
+// damage to the manifest is not noticed. A log that a newer one follows must end as a closed one
+// does, or be empty. Tables have their own checksums, which are looked at when
+// they are read.
 //
 // # One writer
 //

@@ -71,7 +71,7 @@ var _ scheduler.Store = (*Store)(nil)
 // valid, if another process has the directory open (it is named), if the
 // directory holds something else, if the store was written by a newer version, or if it is
 // damaged (what and where is named). A write-ahead log that ends within a
-// record is not damage.
+// record that was never synced is not damage.
 func Open(o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("options of the embedded store: %w", err)

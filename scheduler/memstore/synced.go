@@ -232,7 +232,14 @@ func (n *syncNotes) synced(at int, id fileID, offset int64) {
 		n.failed(err)
 		return
 	}
-	n.changed, n.busy = true, true
+	n.changed = true
+	if id.manifest {
+		// Logs are removed once a manifest says that they are flushed: damage to it would
+		// lose what no log has any more. It is written once a memtable.
+		n.flush()
+		return
+	}
+	n.busy = true
 }
 
 // failed gives the notes up. What they say holds, but there is nothing new in them:
@@ -278,9 +285,15 @@ func (n *syncNotes) settle(now time.Time) {
 	if n.file == nil || !n.changed || wait {
 		return
 	}
-	n.changed, n.settled = false, now
+	n.settled = now
+	n.flush()
+}
+
+// flush fsyncs the notes. mu is held, but not meanwhile: the next group does not wait for it.
+func (n *syncNotes) flush() {
+	n.changed = false
 	f := n.file
-	n.mu.Unlock() // the next group does not wait for this fsync
+	n.mu.Unlock()
 	err := f.SyncData()
 	n.mu.Lock()
 	if err != nil && n.file != nil {

@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -108,6 +109,18 @@ func (c *chunked) padding(rest []byte) bool {
 	return true
 }
 
+// candidate is the next place in block, from i on, where this log's number stands as it does in a
+// chunk: behind a log there may be megabytes of something else.
+func (c *chunked) candidate(block []byte, i int) int {
+	if i+legacyHeader < len(block) {
+		number := binary.LittleEndian.AppendUint32(nil, uint32(c.number))
+		if at := bytes.Index(block[i+legacyHeader:], number); at >= 0 {
+			return i + at
+		}
+	}
+	return len(block)
+}
+
 // read reads f to the end of the whole chunks and, in a log, what is behind it for notes. Sessions
 // are those whose notes are believed, beside those in the whole part: a client can have
 // anything stored, also what looks like a chunk with a note in it.
@@ -150,7 +163,7 @@ func (c *chunked) read(f io.Reader, sessions ...uint64) error {
 				return nil
 			default:
 				intact = false
-				i++
+				i = c.candidate(block[:n], i+1)
 			}
 		}
 		if n < blockBytes {

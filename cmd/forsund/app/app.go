@@ -153,6 +153,7 @@ func (a *app) openStore(ctx context.Context, replica string) error {
 	opts := memstore.DefaultOptions()
 	opts.Dir = a.o.StoreDir
 	opts.Sync = a.o.StoreSync
+	opts.MaxDeliveries = scheduler.DefaultEngineOptions().MaxDeliveries // one bound, whoever counts
 	opts.Log = a.log
 	store, err := memstore.Open(opts)
 	if err != nil {
