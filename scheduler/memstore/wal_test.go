@@ -391,6 +391,26 @@ func TestDamagedLargeLogs(t *testing.T) {
 		}
 		l.kill(mem)
 		try(t, l, 0)
+		// A log that another follows has an end of its own, whatever is noted.
+		logs := files(t, l.fs, ".log")
+		name := logs[len(logs)-2]
+		if err := l.fs.Remove("/store/db/" + syncedName); err != nil {
+			t.Fatal(err)
+		}
+		b := contents(t, l.fs, name)
+		id, _ := parseFileID(name)
+		c := chunked{number: id.number}
+		for at := 0; at < len(b); {
+			_, kind, size := c.chunkAt(b[at:min(len(b), at-at%blockBytes+blockBytes)])
+			if size == 0 {
+				at += blockBytes - at%blockBytes
+				continue
+			}
+			at += size
+			if kind == kindSyncFull || kind == kindSyncLast {
+				l.changed(t, fmt.Sprintf("cut after a record, at %d of %d of %s", at, len(b), name), name, cut(at), 0, true)
+			}
+		}
 		l.fs = mem.CrashClone(vfs.CrashCloneCfg{})
 		try(t, l, 200)
 	})
