@@ -62,6 +62,22 @@ func (l *life) clone() *vfs.MemFS {
 	return l.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: l.rng})
 }
 
+// forget removes the notes, as an older forsun leaves none.
+func (l *life) forget(t *testing.T) {
+	t.Helper()
+	err := l.fs.Remove("/store/db/" + syncedName)
+	var dir vfs.File
+	if err == nil {
+		dir, err = l.fs.OpenDir("/store/db")
+	}
+	if err == nil {
+		err = errors.Join(dir.Sync(), dir.Close()) // or it is in the clones again
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func contents(t *testing.T, fs vfs.FS, name string) []byte {
 	t.Helper()
 	f, err := fs.Open(name)
@@ -394,9 +410,7 @@ func TestDamagedLargeLogs(t *testing.T) {
 		// A log that another follows has an end of its own, whatever is noted.
 		logs := files(t, l.fs, ".log")
 		name := logs[len(logs)-2]
-		if err := l.fs.Remove("/store/db/" + syncedName); err != nil {
-			t.Fatal(err)
-		}
+		l.forget(t)
 		b := contents(t, l.fs, name)
 		id, _ := parseFileID(name)
 		c := chunked{number: id.number}
@@ -446,12 +460,14 @@ func TestCutLog(t *testing.T) {
 	l := newLife(t, o)
 	l.put(t, open(t, o), 5)
 	l.kill(mem)
-	if err := l.fs.Remove("/store/db/" + syncedName); err != nil {
-		t.Fatal(err)
-	}
+	l.forget(t)
 	name := newestLog(t, l.fs)
 	for at, end := l.rng.IntN(every(t)), len(contents(t, l.fs, name)); at <= end; at += every(t) {
-		l.changed(t, fmt.Sprintf("cut at %d of %d", at, end), name, cut(at), len(l.keys), false)
+		what := fmt.Sprintf("cut at %d of %d", at, end)
+		l.changed(t, what, name, cut(at), len(l.keys), false)
+		if l.refused(t, what, name, contents(t, l.fs, name)[:at]) {
+			t.Errorf("%s: refused without any sign of what followed", what)
+		}
 	}
 }
 
