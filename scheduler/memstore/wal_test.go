@@ -312,6 +312,9 @@ func TestDamagedLogIsRefused(t *testing.T) {
 				for at := range end {
 					really := at%every(t) == open
 					for bit := range 8 {
+						if bit != at%8 && raceEnabled {
+							continue
+						}
 						what := fmt.Sprintf("bit %d at %d of %d of %s flipped", bit, at, end, name)
 						refused := l.refused(t, what, name, flip(at, bit)(slices.Clone(b)))
 						if bit == at%8 && (really || !refused) || atRisk == 0 && !refused {
@@ -339,7 +342,7 @@ func TestDamagedLargeLogs(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		tries = 12
 	}
-	try := func(t *testing.T, l *life, atRisk int) {
+	try := func(t *testing.T, l *life, newest, atRisk int) {
 		t.Helper()
 		notes, err := readNotes(l.fs, "/store/db", zerolog.Nop())
 		if err != nil {
@@ -347,12 +350,11 @@ func TestDamagedLargeLogs(t *testing.T) {
 		}
 		logs := files(t, l.fs, ".log")
 		for i := range tries {
-			name := logs[len(logs)-1-i%min(len(logs), 3)]
+			name := logs[len(logs)-1-i%newest]
 			id, _ := parseFileID(name)
 			end := wholeUntil(t, contents(t, l.fs, name), name)
 			at := l.rng.IntN(end)
 			what := fmt.Sprintf("%d of %d of %s, newest %d", at, end, name, notes.newest)
-			// A log that is flushed is not read any more.
 			l.changed(t, "flip at "+what, name, flip(at, l.rng.IntN(8)), atRisk, false)
 			if atRisk == 0 || id.number != notes.newest {
 				l.changed(t, "cut at "+what, name, cut(at), 0, false)
@@ -382,9 +384,9 @@ func TestDamagedLargeLogs(t *testing.T) {
 		s := open(t, o)
 		fill(t, l, s, 12)
 		l.kill(mem)
-		try(t, l, 0)
+		try(t, l, 1, 0)
 		l.fs = mem.CrashClone(vfs.CrashCloneCfg{})
-		try(t, l, 200)
+		try(t, l, 1, 200)
 	})
 	t.Run("several logs", func(t *testing.T) {
 		t.Parallel()
@@ -406,7 +408,7 @@ func TestDamagedLargeLogs(t *testing.T) {
 			t.Fatalf("logs %q, want more", logs)
 		}
 		l.kill(mem)
-		try(t, l, 0)
+		try(t, l, 2, 0)
 		// A log that another follows has an end of its own, whatever is noted.
 		logs := files(t, l.fs, ".log")
 		name := logs[len(logs)-2]
@@ -426,7 +428,7 @@ func TestDamagedLargeLogs(t *testing.T) {
 			}
 		}
 		l.fs = mem.CrashClone(vfs.CrashCloneCfg{})
-		try(t, l, 200)
+		try(t, l, 2, 200)
 	})
 	t.Run("recycled logs", func(t *testing.T) {
 		t.Parallel()
@@ -446,9 +448,9 @@ func TestDamagedLargeLogs(t *testing.T) {
 		if b := contents(t, l.fs, name); wholeUntil(t, b, name) == len(b) {
 			t.Fatal("the newest log was not recycled")
 		}
-		try(t, l, 0)
+		try(t, l, 1, 0)
 		l.fs = mem.CrashClone(vfs.CrashCloneCfg{})
-		try(t, l, 1)
+		try(t, l, 1, 1)
 	})
 }
 
