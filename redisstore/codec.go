@@ -26,7 +26,7 @@ import (
 //	122 (or 56)
 //
 // (Positions count from 1, as Lua does.) A plan with a count is a timeout, unless it
-// says "is_time_out":0. The second line is left out until the
+// says "is_time_out":0; what is open, or 0 in a timeout, is left out (see defaults). The second line is left out until the
 // first claim of a plan that can have one more: a plan for one firing, which most
 // are, is deleted by its claim and never needs it.
 const (
@@ -76,7 +76,7 @@ func encodePlan(p *scheduler.Plan) (string, error) {
 	}
 	b = append(b, `"action":`...)
 	b = appendString(b, nameOf(p.Action))
-	s, d := p.Schedule, defaults(p.Schedule.Kind)
+	s, d := p.Schedule, defaults(p.Schedule.Kind, p.Schedule.Minute)
 	if s.Kind == scheduler.Calendar && s.Count != 0 { // else count tells a timeout
 		b = append(b, `,"is_time_out":0`...)
 	}
@@ -98,13 +98,18 @@ func encodePlan(p *scheduler.Plan) (string, error) {
 	return string(append(b, '}')), nil
 }
 
-// defaults are what is left out of a schedule.
-func defaults(k scheduler.Kind) scheduler.Schedule {
+// defaults are what is left out of a schedule. Of a timeout it is 0, or -1 where a
+// client leaves all that follow the minute open, too, as most do.
+func defaults(k scheduler.Kind, minute int) scheduler.Schedule {
+	const open = scheduler.Any
 	if k == scheduler.Timeout {
-		return scheduler.Schedule{Kind: k, Week: scheduler.Any}
+		rest := 0
+		if minute == open {
+			rest = open
+		}
+		return scheduler.Schedule{Kind: k, Hour: rest, Day: rest, Month: rest, Week: open}
 	}
-	const any = scheduler.Any
-	return scheduler.Schedule{Second: any, Minute: any, Hour: any, Day: any, Month: any, Week: any}
+	return scheduler.Schedule{Second: open, Minute: open, Hour: open, Day: open, Month: open, Week: open}
 }
 
 func appendField(b []byte, name string, value, standard int) []byte {
@@ -231,8 +236,12 @@ func decodePlan(key, stored string) (*scheduler.Plan, error) {
 	if s.Count != nil && (s.IsTimeOut == nil || *s.IsTimeOut != 0) {
 		kind = scheduler.Timeout
 	}
+	minute := 0
+	if s.Minute != nil {
+		minute = *s.Minute
+	}
 	p := &scheduler.Plan{
-		Key: key, Schedule: defaults(kind), Action: actionNamed(s.Action), Params: s.Params, Revision: scheduler.Revision(rev),
+		Key: key, Schedule: defaults(kind, minute), Action: actionNamed(s.Action), Params: s.Params, Revision: scheduler.Revision(rev),
 		Created: time.UnixMilli(int64(math.Round(s.CreatedTime * 1000))),
 		Due:     *s.NextTime, Fired: s.CurrentCount, LastDue: s.LastTimeout, Status: s.Status,
 	}

@@ -55,7 +55,9 @@ func TestPlanHeadStandsWhereTheScriptsLook(t *testing.T) {
 func TestPlanCodecRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		kind := scheduler.Kind(rapid.IntRange(0, 1).Draw(t, "kind"))
-		n := func(name string) int { return rapid.IntRange(-1, 40000).Draw(t, name) }
+		n := func(name string) int {
+			return rapid.OneOf(rapid.SampledFrom([]int{-1, 0}), rapid.IntRange(-1, 40000)).Draw(t, name)
+		}
 		p := &scheduler.Plan{
 			Key: rapid.StringN(1, 20, 512).Draw(t, "key"),
 			Schedule: scheduler.Schedule{

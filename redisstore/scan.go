@@ -36,7 +36,7 @@ func scanPlan(key, stored string) (p *scheduler.Plan, ok bool) {
 	}
 	s.literal(`,"action":`)
 	p.Action = actionNamed(s.text())
-	fields := defaults(scheduler.Calendar)
+	fields := defaults(scheduler.Calendar, 0)
 	given, count := uint(0), false
 	for !s.bad && !s.has("}") {
 		switch {
@@ -65,11 +65,18 @@ func scanPlan(key, stored string) (p *scheduler.Plan, ok bool) {
 	if s.bad || s.rest != "" || p.Action == "" || p.Status < -1 || p.Status > 1 {
 		return nil, false
 	}
-	if count { // what is not given of a timeout is 0
+	if count {
 		fields.Kind = scheduler.Timeout
-		for i, f := range []*int{&fields.Second, &fields.Minute, &fields.Hour, &fields.Day, &fields.Month} {
+		minute := 0
+		if given&2 != 0 {
+			minute = fields.Minute
+		}
+		d := defaults(scheduler.Timeout, minute)
+		for i, f := range [...]struct{ to, from *int }{
+			{&fields.Second, &d.Second}, {&fields.Minute, &d.Minute}, {&fields.Hour, &d.Hour}, {&fields.Day, &d.Day}, {&fields.Month, &d.Month},
+		} {
 			if given&(1<<i) == 0 {
-				*f = 0
+				*f.to = *f.from
 			}
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/snower/forsun/redisstore/redistest"
 )
 
 // root is the top of the checkout.
@@ -23,6 +25,7 @@ const root = "../../.."
 //	<!-- test -->         the commands are run; a text block behind it is their output
 //	<!-- test wait -->    they are run again until that is their output
 //	<!-- test exit 1 -->  their exit status is 1
+//	<!-- test redis -->   they are run with a forsund on Redis, and its redis-cli
 //	<!-- file NAME -->    it is written to that file
 type block struct {
 	line   int // of its fence, from 1
@@ -89,7 +92,11 @@ func TestReadme(t *testing.T) {
 			if i+1 < len(all) && all[i+1].lang == "text" {
 				want = &all[i+1].text
 			}
-			r.check(b, words[1:], want)
+			on := r
+			if slices.Contains(words, "redis") {
+				on = r.onRedis()
+			}
+			on.check(b, words[1:], want)
 			ran++
 		default:
 			t.Fatalf("README.md:%d: marker %q", b.line, b.marker)
@@ -108,6 +115,8 @@ type examples struct {
 	env []string
 	in  *strings.Replacer // paths and ports of the page to those of the test
 	out *strings.Replacer // and back
+
+	redis *examples // the ones with Redis, once there was one
 }
 
 func newExamples(t *testing.T) *examples {
@@ -144,6 +153,23 @@ func newExamples(t *testing.T) *examples {
 		in:  strings.NewReplacer("/tmp/", dir+"/", "127.0.0.1:9001", p.http, "6458", port),
 		out: strings.NewReplacer(dir+"/", "/tmp/", p.http, "127.0.0.1:9001", p.address, "127.0.0.1:6458"),
 	}
+}
+
+// onRedis is where the examples run that look into Redis: a server of their own, and
+// a forsund on it.
+func (r *examples) onRedis() *examples {
+	r.t.Helper()
+	if r.redis != nil {
+		return r.redis
+	}
+	server := redistest.Start(r.t)
+	p := start(r.t, filepath.Join(r.dir, "none"), "--driver=redis", "--driver-redis-port="+strconv.Itoa(server.Port))
+	_, port, _ := strings.Cut(p.address, ":")
+	c := *r
+	c.env = append(slices.Clone(r.env), "FORSUN_PORT="+port)
+	c.in = strings.NewReplacer("redis-cli ", fmt.Sprintf("redis-cli -p %d ", server.Port))
+	r.redis = &c
+	return r.redis
 }
 
 // check runs a block and compares its output with what is wanted, if that is not
@@ -196,6 +222,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d`), "TIME"},
 	{regexp.MustCompile(`[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \w+ \d{4}`), "DATE"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "FIRING"},
+	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "RANDOM"},
 	{regexp.MustCompile(`[\w.-]+-[0-9a-f]{8}\b`), "REPLICA"},
 	{regexp.MustCompile(`\b1\d{9}(\.\d+)?\b`), "UNIX"},
 	{regexp.MustCompile(`[+-]?\b\d+(\.\d+)?m?s\b`), "TOOK"},
