@@ -14,7 +14,7 @@ import (
 )
 
 // redisCPU is the processor time of a server's main thread so far.
-func redisCPU(b *testing.B, s *Store) time.Duration {
+func redisCPU(b testing.TB, s *Store) time.Duration {
 	b.Helper()
 	info, err := s.client.Do(context.Background(), s.client.B().Info().Section("cpu").Build()).ToString()
 	if err != nil {

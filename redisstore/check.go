@@ -31,7 +31,7 @@ func (s *Store) Check(ctx context.Context, report func(scheduler.Finding)) error
 	for _, f := range s.report(ctx) {
 		report(f)
 	}
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refreshAll(ctx); err != nil {
 		return storeError("check", err)
 	}
 	for _, id := range s.ids {

@@ -321,7 +321,7 @@ func (s *Store) Promote(ctx context.Context, q scheduler.PromoteRequest) (n int,
 		if err != nil {
 			return n, next, storeError("promote retries", err)
 		}
-		s.forgetChanges(ctx, k)
+		s.settle(ctx, k)
 		if len(found) == 0 {
 			return n, time.Time{}, nil
 		}
@@ -338,7 +338,7 @@ func (s *Store) Promote(ctx context.Context, q scheduler.PromoteRequest) (n int,
 		if n += got; err != nil {
 			return n, at, err
 		}
-		if next = at; got < len(members) {
+		if next = at; got == 0 {
 			break // not yet by Redis' clock, or somebody else's
 		}
 	}

@@ -229,8 +229,8 @@ func decodePlan(key, stored string) (*scheduler.Plan, error) {
 	if err != nil || len(s.Revision) != 16 {
 		return nil, fmt.Errorf("%w: revision %q is not 16 hexadecimal digits", errPlan, s.Revision)
 	}
-	if s.NextTime == nil || s.Action == "" || s.Status < -1 || s.Status > 1 {
-		return nil, fmt.Errorf("%w: next_time, action or status is missing or out of range", errPlan)
+	if s.NextTime == nil || s.Action == "" || nameOf(actionNamed(s.Action)) != s.Action || s.Status < -1 || s.Status > 1 {
+		return nil, fmt.Errorf("%w: next_time, action or status is missing or out of range, or the action's name is written otherwise than here", errPlan)
 	}
 	kind := scheduler.Calendar
 	if s.Count != nil && (s.IsTimeOut == nil || *s.IsTimeOut != 0) {

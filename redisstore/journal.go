@@ -186,7 +186,9 @@ func (s *Store) History(ctx context.Context, q scheduler.JournalQuery) (attempts
 	if err != nil {
 		return nil, "", err
 	}
-	items, next, err := j.page(ctx, q.Limit, func(i *journalItem) bool { return q.Key == "" || i.attempt.Key == q.Key })
+	items, next, err := j.page(ctx, q.Limit, func(i *journalItem) bool {
+		return i.attempt.Firing != "" && (q.Key == "" || i.attempt.Key == q.Key)
+	})
 	if err != nil {
 		return nil, "", storeError("read history", err)
 	}
@@ -204,7 +206,7 @@ func (s *Store) historyItems(shard int, e rueidis.XRangeEntry) (items []journalI
 		a, err := decodeAttempt(line)
 		if err != nil {
 			s.log.Warn().Err(err).Int("shard", shard).Str("entry", e.ID).Msg("a line of the history cannot be decoded; it is left out")
-			a.Key = ""
+			a = scheduler.Attempt{} // no firing: see History
 		}
 		items = append(items, journalItem{ms: ms, shard: shard, id: e.ID, index: len(items), attempt: a})
 	}
@@ -307,11 +309,24 @@ func (s *Store) redriveSome(ctx context.Context, k *shardKeys, entries []string)
 	for i, id := range entries {
 		commands[i] = c.B().Xrange().Key(k.dead).Start(id).End(id).Build()
 	}
-	keys, args := []string{k.dead, k.backlog, k.actions}, []string{s.channel, k.work("")}
+	keys, args, size, moved := []string{k.dead, k.backlog, k.actions}, []string{s.channel, k.work("")}, 0, 0
+	flush := func() error {
+		if len(keys) == 3 {
+			return nil
+		}
+		r, err := s.run(ctx, invocation{s.scripts.redrive, keys, args})
+		if err != nil {
+			return err
+		}
+		n, err := firstNumber(r)
+		moved += int(n)
+		keys, args, size = keys[:3], args[:2], 0
+		return err
+	}
 	for i, r := range c.DoMulti(ctx, commands...) {
 		found, err := r.AsXRange()
 		if err != nil {
-			return 0, err
+			return moved, err
 		}
 		if len(found) == 0 {
 			continue
@@ -321,16 +336,13 @@ func (s *Store) redriveSome(ctx context.Context, k *shardKeys, entries []string)
 			continue
 		}
 		keys, args = append(keys, k.firings(f.Plan.Action), k.firing(string(f.ID()))), append(args, entries[i], nameOf(f.Plan.Action))
+		if size += len(found[0].FieldValues["plan"]); size >= batchBytes {
+			if err := flush(); err != nil {
+				return moved, err
+			}
+		}
 	}
-	if len(keys) == 3 {
-		return 0, nil
-	}
-	r, err := s.run(ctx, invocation{s.scripts.redrive, keys, args})
-	if err != nil {
-		return 0, err
-	}
-	n, err := firstNumber(r)
-	return int(n), err
+	return moved, flush()
 }
 
 // Purge forgets dead letters: see scheduler.Journal.
@@ -356,7 +368,7 @@ func (s *Store) Shards(ctx context.Context, now time.Time) ([]scheduler.ShardSta
 		return nil, err
 	}
 	defer leave()
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refreshAll(ctx); err != nil {
 		return nil, storeError("state of shards", err)
 	}
 	states := make([]scheduler.ShardState, 0, len(s.ids))

@@ -46,6 +46,9 @@ type shardKeys struct {
 
 	sizes   planSizes    // of plans that were read to be claimed
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
+
+	refreshing chan struct{} // holds one: who learns the shard's actions
+	refreshed  atomic.Int64  // when that was last done, since the store was opened; 0: never
 }
 
 // work is the event that firings of an action are waiting; "" for any action.
@@ -62,14 +65,16 @@ func (k keyspace) shard(id int) *shardKeys {
 		changes: tag + "changes", changed: tag + "changed", changedOld: tag + "changed:old",
 		dead: tag + "dead", history: tag + "history", historySizes: tag + "history:sizes",
 		quarantine: tag + "quarantine", garbage: tag + "garbage",
+		refreshing: make(chan struct{}, 1),
 	}
 }
 
-func (s *shardKeys) plan(key string) string        { return s.tag + "plan:" + key }
-func (s *shardKeys) firing(id string) string       { return s.tag + "firing:" + id }
-func (s *shardKeys) retry(key string) string       { return s.tag + "retry:" + key }
-func (s *shardKeys) schedule(action string) string { return s.tag + "schedule:" + nameOf(action) }
-func (s *shardKeys) firings(action string) string  { return s.tag + "firings:" + nameOf(action) }
+func (s *shardKeys) plan(key string) string           { return s.tag + "plan:" + key }
+func (s *shardKeys) firing(id string) string          { return s.tag + "firing:" + id }
+func (s *shardKeys) retry(key string) string          { return s.tag + "retry:" + key }
+func (s *shardKeys) schedule(action string) string    { return s.scheduleNamed(nameOf(action)) }
+func (s *shardKeys) firings(action string) string     { return s.tag + "firings:" + nameOf(action) }
+func (s *shardKeys) scheduleNamed(name string) string { return s.tag + "schedule:" + name }
 func (s *shardKeys) held(action, worker string) string {
 	return s.tag + "held:" + nameOf(action) + ":" + worker
 }

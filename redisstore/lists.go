@@ -131,17 +131,18 @@ func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error)
 }
 
 // DueAt returns plans due at a second: see scheduler.PlanStore. The cursor is
-// <action>:<key> of the page's last entry.
+// <action>:<key> of the page's last entry, the action by its name in Redis.
 func (s *Store) DueAt(ctx context.Context, q scheduler.DueAtQuery) (plans []*scheduler.Plan, next string, err error) {
 	leave, err := s.enter()
 	if err != nil {
 		return nil, "", err
 	}
 	defer leave()
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refreshAll(ctx); err != nil {
 		return nil, "", storeError("plans due at a second", err)
 	}
 	from, after, _ := strings.Cut(q.Cursor, ":")
+	from = actionNamed(from)
 	limit := min(q.Limit, batchPlans)
 	for _, action := range s.actions() {
 		if action < from {
@@ -155,10 +156,10 @@ func (s *Store) DueAt(ctx context.Context, q scheduler.DueAtQuery) (plans []*sch
 			return nil, "", storeError("plans due at a second", err)
 		}
 		if more {
-			return got, action + ":" + last, nil
+			return got, nameOf(action) + ":" + last, nil
 		}
 		if len(got) > 0 { // the next action begins a page of its own
-			return got, action + ":\xff", nil
+			return got, nameOf(action) + ":\xff", nil
 		}
 	}
 	return nil, "", nil

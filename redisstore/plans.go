@@ -123,7 +123,6 @@ func each[T any](all []T, fn func(T)) {
 // putBatch is plans of one shard and action that are stored by one run.
 type putBatch struct {
 	shard  *shardKeys
-	others []string // actions that they are known to have had before
 	plans  []*scheduler.Plan
 	stored []string
 	index  []int
@@ -131,7 +130,9 @@ type putBatch struct {
 }
 
 func (s *Store) putBatch(ctx context.Context, b *putBatch) error {
-	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64) invocation { return s.putInvocation(b, deadline) }, func(action string) { b.others = append(b.others, action) })
+	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64, names []string) invocation {
+		return s.putInvocation(b, deadline, names)
+	})
 	if err == nil {
 		s.collectIf(ctx, b.shard, r)
 	}
@@ -153,19 +154,25 @@ func (s *Store) collectIf(ctx context.Context, k *shardKeys, r reply) {
 
 // change runs put.lua or remove.lua. It is run again only where it says that it did
 // nothing: for want of the schedule of an action that this replica did not know, or,
-// once, because Redis' clock was set. An error is returned once what it was for can
-// no longer take effect.
-func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(deadline int64) invocation, learn func(action string)) (r reply, confirmed bool, err error) {
+// once, because Redis' clock was set. build gets the names that schedules were asked
+// for by. An error other than scheduler.ErrUnsure is returned once what it was for
+// can no longer take effect.
+func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(deadline int64, names []string) invocation) (r reply, confirmed bool, err error) {
+	var names []string
 	for late := false; ; {
 		deadline, err := s.redisDeadlineAt(ctx, k.id)
 		if err != nil {
 			return r, false, storeError(op, err)
 		}
-		r, confirmed, err = s.runDurable(ctx, build(deadline))
+		r, confirmed, err = s.runDurable(ctx, build(deadline, names))
 		switch {
 		case err != nil:
 			if deadline != 0 && !s.surelyNotSent(err) {
 				<-ctx.Done()
+				if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					// The caller went away before the deadline that Redis was told.
+					err = fmt.Errorf("%w: %w", scheduler.ErrUnsure, err)
+				}
 			}
 			return r, false, storeError(op, err)
 		case r.status == statusLate && (late || ctx.Err() != nil):
@@ -174,27 +181,27 @@ func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(
 			late = true
 			s.forgetTime(k.id)
 		case r.status == statusAction:
-			action, err := actionOf(r)
+			name, err := nameIn(r)
 			if err != nil {
 				return r, false, storeError(op, err)
 			}
-			learn(action)
+			names = append(names, name)
 		default:
 			return r, confirmed, nil
 		}
 	}
 }
 
-// actionOf reads the action that a script asks for.
-func actionOf(r reply) (string, error) {
+// nameIn reads the name of the schedule that a script asks for: of an action, or
+// whatever stands in its place in a plan that was not written by this program.
+func nameIn(r reply) (string, error) {
 	if len(r.values) != 1 {
 		return "", errReply
 	}
-	name, err := r.values[0].ToString()
-	return actionNamed(name), err
+	return r.values[0].ToString()
 }
 
-func (s *Store) putInvocation(b *putBatch, deadline int64) invocation {
+func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invocation {
 	k := b.shard
 	own := b.plans[0].Action
 	s.learn(own)
@@ -202,14 +209,13 @@ func (s *Store) putInvocation(b *putBatch, deadline int64) invocation {
 	for _, p := range b.plans {
 		soonest = min(soonest, p.Due)
 	}
-	keys := make([]string, 0, 10+len(b.others)+2*len(b.plans))
+	keys := make([]string, 0, 10+len(others)+2*len(b.plans))
 	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.schedule(own))
-	args := make([]string, 0, 7+len(b.others)+3*len(b.plans))
+	args := make([]string, 0, 7+len(others)+3*len(b.plans))
 	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel,
-		"p "+strconv.Itoa(k.id)+" "+strconv.FormatInt(soonest, 10), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(b.others)))
-	for _, action := range b.others {
-		keys = append(keys, k.schedule(action))
-		args = append(args, nameOf(action))
+		"p "+strconv.Itoa(k.id)+" "+strconv.FormatInt(soonest, 10), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(others)))
+	for _, name := range others {
+		keys, args = append(keys, k.scheduleNamed(name)), append(args, name)
 	}
 	for n, p := range b.plans {
 		keys = append(keys, k.plan(p.Key), k.retry(p.Key))
@@ -247,7 +253,9 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 	}
 	defer leave()
 	k := s.shardOf(key)
-	r, confirmed, err := s.change(ctx, "remove plan", k, func(deadline int64) invocation { return s.removeInvocation(k, key, deadline) }, s.learn)
+	r, confirmed, err := s.change(ctx, "remove plan", k, func(deadline int64, names []string) invocation {
+		return s.removeInvocation(k, key, deadline, names)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -261,11 +269,14 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 	return p, err
 }
 
-func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64) invocation {
+func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64, names []string) invocation {
 	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.garbage}
 	args := []string{strconv.FormatInt(deadline, 10), key, strconv.Itoa(changesKept)}
 	for _, action := range s.actions() {
 		keys, args = append(keys, k.schedule(action)), append(args, nameOf(action))
+	}
+	for _, name := range names {
+		keys, args = append(keys, k.scheduleNamed(name)), append(args, name)
 	}
 	return invocation{s.scripts.remove, keys, args}
 }
@@ -337,21 +348,34 @@ func (s *Store) learnStored(ctx context.Context, k *shardKeys) error {
 	return nil
 }
 
-// refresh learns the actions of all shards again if that was long ago: others may
-// have stored plans of one that this replica has never heard of.
-func (s *Store) refresh(ctx context.Context) error {
+// refresh learns the actions of a shard again if that was long ago: others may have
+// stored plans of one that this replica has never heard of.
+func (s *Store) refresh(ctx context.Context, k *shardKeys) error {
 	const every = time.Second
-	s.refreshing.Lock()
-	defer s.refreshing.Unlock()
-	if time.Since(s.refreshed) < every {
+	select {
+	case k.refreshing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-k.refreshing }()
+	now := time.Since(s.opened)
+	if last := k.refreshed.Load(); last != 0 && now-time.Duration(last) < every {
 		return nil
 	}
+	if err := s.learnStored(ctx, k); err != nil {
+		return err
+	}
+	k.refreshed.Store(int64(now))
+	return nil
+}
+
+// refreshAll is refresh of every shard.
+func (s *Store) refreshAll(ctx context.Context) error {
 	for _, id := range s.ids {
-		if err := s.learnStored(ctx, s.shards[id]); err != nil {
+		if err := s.refresh(ctx, s.shards[id]); err != nil {
 			return err
 		}
 	}
-	s.refreshed = time.Now()
 	return nil
 }
 

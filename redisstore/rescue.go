@@ -26,7 +26,7 @@ func (s *Store) Holders(ctx context.Context, shard int) ([]scheduler.Holder, err
 	if err != nil {
 		return nil, err
 	}
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refresh(ctx, k); err != nil {
 		return nil, storeError("workers of the shard", err)
 	}
 	beats, err := s.client.Do(ctx, s.client.B().Hgetall().Key(k.workers).Build()).AsStrMap()
@@ -81,6 +81,10 @@ func (s *Store) Rescue(ctx context.Context, l scheduler.Lease, h scheduler.Holde
 	if moved > 0 {
 		return moved, nil
 	}
+	// It is forgotten only if it holds nothing of any action there is.
+	if err := s.learnStored(ctx, k); err != nil {
+		return 0, storeError("forget worker", err)
+	}
 	keys := []string{k.leader, k.workers}
 	for _, action := range s.actions() {
 		keys = append(keys, k.held(action, h.Worker))
@@ -97,9 +101,13 @@ func (s *Store) Rescue(ctx context.Context, l scheduler.Lease, h scheduler.Holde
 
 // rescueSome takes some firings of one action from a worker.
 func (s *Store) rescueSome(ctx context.Context, k *shardKeys, l scheduler.Lease, h scheduler.Holder, action string, maxDeliveries, limit int) (int, error) {
-	found, err := s.client.Do(ctx, s.client.B().Hscan().Key(k.held(action, h.Worker)).Cursor(0).Count(int64(limit)).Build()).AsScanEntry()
-	if err != nil {
-		return 0, storeError("what a dead worker holds", err)
+	var found rueidis.ScanEntry
+	for more := true; more && len(found.Elements) == 0; more = found.Cursor != 0 { // a page may be empty that is not the last
+		var err error
+		found, err = s.client.Do(ctx, s.client.B().Hscan().Key(k.held(action, h.Worker)).Cursor(found.Cursor).Count(int64(limit)).Build()).AsScanEntry()
+		if err != nil {
+			return 0, storeError("what a dead worker holds", err)
+		}
 	}
 	if len(found.Elements) == 0 {
 		return 0, nil
@@ -107,8 +115,8 @@ func (s *Store) rescueSome(ctx context.Context, k *shardKeys, l scheduler.Lease,
 	keys := []string{k.leader, k.workers, k.held(action, h.Worker), k.firings(action), k.backlog, k.dead, k.history, k.historySizes}
 	args := []string{l.Value, h.Worker, strconv.FormatUint(h.Beats, 10), nameOf(action), s.channel, k.work(action), strconv.Itoa(s.opts.DeadCount), workerLost}
 	var dying, fields []string // entries of dead letters to be, and their receipts
-	n := 0
-	for i := 0; i+1 < len(found.Elements) && n < limit; i += 2 {
+	n, size := 0, 0
+	for i := 0; i+1 < len(found.Elements) && n < limit && size < batchBytes; i += 2 {
 		field, stored := found.Elements[i], found.Elements[i+1]
 		n++
 		switch e, err := parseEntry(stored); {
@@ -120,6 +128,7 @@ func (s *Store) rescueSome(ctx context.Context, k *shardKeys, l scheduler.Lease,
 			args = append(args, field, "", "")
 		default:
 			dying, fields = append(dying, stored), append(fields, field)
+			size += e.size // the script reads it
 		}
 	}
 	fs, bad, err := s.readFirings(ctx, k, dying)

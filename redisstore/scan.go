@@ -35,7 +35,9 @@ func scanPlan(key, stored string) (p *scheduler.Plan, ok bool) {
 		p.Status = scheduler.Status(s.number())
 	}
 	s.literal(`,"action":`)
-	p.Action = actionNamed(s.text())
+	name := s.text()
+	p.Action = actionNamed(name)
+	s.bad = s.bad || nameOf(p.Action) != name
 	fields := defaults(scheduler.Calendar, 0)
 	given, count := uint(0), false
 	for !s.bad && !s.has("}") {

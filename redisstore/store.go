@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"hash/fnv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,16 +31,13 @@ type Store struct {
 	scripts  scripts
 	known    knownActions
 	largest  atomic.Int64 // plan read lately, bytes
-
-	refreshing sync.Mutex
-	refreshed  time.Time // when the actions were last learnt from Redis
 }
 
 // scripts are the Lua files of the plans and their firings.
 type scripts struct {
 	put, remove, due, mend, claim, promote, settle                *script
 	take, done, finish, quarantine, beat, rescue, forget, redrive *script
-	look, audit, collect                                          *script
+	look, audit, collect, recount                                 *script
 }
 
 func loadScripts() scripts {
@@ -49,7 +45,7 @@ func loadScripts() scripts {
 		put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"),
 		mend: loadScript("mend"), claim: loadScript("claim"), promote: loadScript("promote"), settle: loadScript("settle"),
 		take: loadScript("take"), done: loadScript("done"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
-		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"), collect: loadScript("collect"),
+		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"), collect: loadScript("collect"), recount: loadScript("recount"),
 	}
 }
 

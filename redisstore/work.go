@@ -105,8 +105,23 @@ func (s *Store) quarantineFiring(ctx context.Context, k *shardKeys, worker, rece
 	return err
 }
 
-// finishBatch bounds one run of finish.lua.
+// finishBatch bounds one run of finish.lua, beside batchBytes.
 const finishBatch = 100
+
+// finishFits is how many of the first finishes one run may end, at least one. It reads
+// the plans of those that die.
+func finishFits(fs []scheduler.Finish, where []int) int {
+	size := 0
+	for n, i := range where {
+		if fs[i].Verdict == scheduler.Bury {
+			size += max(receiptSize(fs[i].Firing.Receipt), 0)
+		}
+		if n == finishBatch || n > 0 && size > batchBytes {
+			return n
+		}
+	}
+	return len(where)
+}
 
 // Finish ends deliveries: see scheduler.WorkStore. Those of one action that fit a
 // run of the script end together; what a lost connection leaves unknown is sent
@@ -133,8 +148,10 @@ func (s *Store) Finish(ctx context.Context, shard int, worker string, fs []sched
 	}
 	var batches []finishing
 	for action, where := range byAction {
-		for batch := range slices.Chunk(where, finishBatch) {
+		for len(where) > 0 {
+			batch := where[:finishFits(fs, where)]
 			batches = append(batches, finishing{action, batch, allDone(fs, batch)})
+			where = where[len(batch):]
 		}
 	}
 	for len(batches) > 0 {
@@ -313,7 +330,7 @@ func (s *Store) Held(ctx context.Context, shard int, worker string, limit int) (
 	if err != nil {
 		return nil, err
 	}
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refresh(ctx, k); err != nil {
 		return nil, storeError("what a worker holds", err)
 	}
 	actions := s.actions()
@@ -397,8 +414,9 @@ func (s *Store) shard(id int) (*shardKeys, error) {
 	return k, nil
 }
 
-// forgetChanges runs settle.lua now and then.
-func (s *Store) forgetChanges(ctx context.Context, k *shardKeys) {
+// settle forgets, now and then, changes of plans that nobody asks for, counts the
+// unfinished firings anew, and collects garbage.
+func (s *Store) settle(ctx context.Context, k *shardKeys) {
 	const every = 5 * time.Second
 	if last := k.settled.Load(); time.Since(s.opened)-time.Duration(last) < every || !k.settled.CompareAndSwap(last, int64(time.Since(s.opened))) {
 		return
@@ -406,5 +424,36 @@ func (s *Store) forgetChanges(ctx context.Context, k *shardKeys) {
 	if _, err := s.run(ctx, invocation{s.scripts.settle, []string{k.backlog, k.changed, k.changedOld}, nil}); err != nil && ctx.Err() == nil {
 		s.log.Debug().Err(err).Int("shard", k.id).Msg("cannot forget changes of plans")
 	}
+	if err := s.recount(ctx, k); err != nil && ctx.Err() == nil {
+		s.log.Debug().Err(err).Int("shard", k.id).Msg("cannot count unfinished firings")
+	}
 	s.collect(ctx, k)
+}
+
+// recount runs recount.lua.
+func (s *Store) recount(ctx context.Context, k *shardKeys) error {
+	workers, err := s.client.Do(ctx, s.client.B().Hkeys().Key(k.workers).Build()).AsStrSlice()
+	if err != nil {
+		return err
+	}
+	actions := s.actions()
+	keys := []string{k.backlog, k.retries, k.workers, k.actions}
+	args := []string{strconv.Itoa(len(actions))}
+	for _, action := range actions {
+		keys, args = append(keys, k.firings(action)), append(args, nameOf(action))
+	}
+	for _, action := range actions {
+		for _, w := range workers {
+			keys = append(keys, k.held(action, w))
+		}
+	}
+	r, err := s.run(ctx, invocation{s.scripts.recount, keys, append(args, workers...)})
+	if err != nil {
+		return err
+	}
+	n, err := firstNumber(r)
+	if n == 1 {
+		s.log.Warn().Int("shard", k.id).Msg("the count of unfinished firings was not right (was a queue deleted by hand?); it is now")
+	}
+	return err
 }

@@ -20,6 +20,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[3]
 local second = math.min(math.floor(now / 1000), tonumber(ARGV[2]))
 local used = call('HMGET', KEYS[5], action, action .. ':bytes')
 local entries, bytes = tonumber(used[1] or 0), tonumber(used[2] or 0)
+call('LLEN', KEYS[4]) -- or fails before a plan is renamed
 local count, max_entries, max_bytes = (#KEYS - 7) / 2, tonumber(ARGV[4]), tonumber(ARGV[5])
 local early = second < tonumber(ARGV[7])
 local tight = max_entries > 0 and entries + count > max_entries or max_bytes > 0 and bytes + ARGV[8] >= max_bytes

@@ -24,14 +24,22 @@ if ARGV[6] ~= '' then
   local t = call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
   call('XADD', KEYS[3], '*', 'attempts', ARGV[6])
-  call('RPUSH', KEYS[4], n .. ':' .. #ARGV[6] .. ':' .. now)
-  local attempts, bytes = call('HINCRBY', KEYS[2], ':history', n), call('HINCRBY', KEYS[2], ':history:bytes', #ARGV[6])
-  for _ = 1, 4 do
-    local oldest, b, at = string.match(call('LINDEX', KEYS[4], 0) or '', '^(%d+):(%d+):(%d+)$')
-    if not oldest or attempts <= tonumber(ARGV[3]) and bytes <= tonumber(ARGV[4]) and tonumber(at) > now - ARGV[5] then break end
-    call('LPOP', KEYS[4])
-    call('XTRIM', KEYS[3], 'MAXLEN', call('XLEN', KEYS[3]) - 1)
-    attempts, bytes = call('HINCRBY', KEYS[2], ':history', -oldest), call('HINCRBY', KEYS[2], ':history:bytes', -b)
+  local lines, kept = call('RPUSH', KEYS[4], n .. ':' .. #ARGV[6] .. ':' .. now), call('HINCRBY', KEYS[2], ':history', n)
+  local bytes, drop, fewer, less, most = call('HINCRBY', KEYS[2], ':history:bytes', #ARGV[6]), 0, 0, 0, n + 4
+  -- Who deleted one of them by hand: they begin anew. Else it drops as many attempts as
+  -- it brings, or more, in bounded work.
+  local anew = lines ~= call('XLEN', KEYS[3])
+  if anew then kept, bytes, drop = n, #ARGV[6], lines - 1 end
+  if kept > 1.1 * ARGV[3] or bytes > 1.1 * ARGV[4] then most = 1000 end
+  while drop < most do
+    local some, b, at = string.match(call('LINDEX', KEYS[4], drop) or '', '^(%d+):(%d+):(%d+)$')
+    if not some or kept - fewer <= tonumber(ARGV[3]) and bytes - less <= tonumber(ARGV[4]) and tonumber(at) > now - ARGV[5] then break end
+    drop, fewer, less = drop + 1, fewer + some, less + b
+  end
+  if anew or drop > 0 then
+    call('LTRIM', KEYS[4], drop, -1)
+    call('XTRIM', KEYS[3], 'MAXLEN', lines - drop)
+    call('HSET', KEYS[2], ':history', kept - fewer, ':history:bytes', bytes - less)
   end
 end
 return {0}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Puts right an entry of a schedule that was found not to fit its plan.
 -- KEYS  1 plan:<key>  2 schedule:<action> it stands in  3 index  4 quarantine
---       5 the schedule it should stand in
+--       5 schedule:<action> it should stand in
 -- ARGV  1 key  2 the plan as it was read, '' if there was none  3 why it cannot be
 --       decoded, '' if it can  4 its due second
 -- Returns  {0, 1} if the entry was dropped, corrected or quarantined, {0, 0} if
@@ -12,8 +12,8 @@ if type(v) == 'table' then
   redis.call('HSET', KEYS[4], key, 'not a string: ' .. redis.call('TYPE', KEYS[1])['ok'] .. '\n' .. redis.call('DUMP', KEYS[1]))
 elseif (v or '') ~= ARGV[2] then
   return {0, 0}
-elseif v and ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[4], key, ARGV[3] .. '\n' .. v)
+elseif v and (ARGV[3] ~= '' or v == '') then
+  redis.call('HSET', KEYS[4], key, (v == '' and 'it is empty' or ARGV[3]) .. '\n' .. v)
 elseif v then
   if KEYS[2] ~= KEYS[5] then redis.call('ZREM', KEYS[2], key) end
   redis.call('ZADD', KEYS[5], ARGV[4], key)

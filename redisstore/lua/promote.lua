@@ -13,13 +13,13 @@ for i = 6, #ARGV do
   local member, queue, where = ARGV[i], KEYS[2 * i - 8], KEYS[2 * i - 7]
   local at = redis.call('ZSCORE', KEYS[2], member)
   if at and tonumber(at) <= now then
-    local f = redis.call('HGET', where, member)
-    redis.call('ZREM', KEYS[2], member)
-    if f then
+    local f = redis.pcall('HGET', where, member)
+    if type(f) == 'string' then
+      redis.call('RPUSH', queue, f) -- first: what it fails on stays
       redis.call('HDEL', where, member)
-      redis.call('RPUSH', queue, f)
       n = n + 1
-    end
+    end -- else it is lost: of another type, or deleted by hand
+    redis.call('ZREM', KEYS[2], member)
   end
 end
 if n > 0 then redis.call('PUBLISH', ARGV[4], ARGV[5]) end

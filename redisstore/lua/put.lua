@@ -25,8 +25,8 @@ local answers, cancel, elsewhere, found = {}, {}, {}, {}
 for i = 1, count do
   local h = redis.pcall('GETRANGE', KEYS[9 + m + 2 * i], '0', '255') -- its head, see codec.go, and its action
   answers[i] = 'S'
+  if h ~= '' then found[i] = true end -- of another type, too
   if type(h) == 'string' and h ~= '' then
-    found[i] = true
     if sub(h, 1, 29) == sub(ARGV[7 + m + 3 * i], 1, 29) then
       answers[i] = 'K'
     else
@@ -37,8 +37,8 @@ for i = 1, count do
     end
   end
   if waiting and answers[i] == 'S' then
-    local r = call('HGETALL', KEYS[10 + m + 2 * i])
-    if #r > 0 then cancel[i] = r; found[i] = true end
+    local r = redis.pcall('HGETALL', KEYS[10 + m + 2 * i])
+    if r.err or #r > 0 then cancel[i] = r; found[i] = true end
   end
 end
 local values, index, places = {}, {}, {}

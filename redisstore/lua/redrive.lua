@@ -12,9 +12,9 @@ for i = 3, #ARGV, 2 do
     for j = 1, #entry[2], 2 do fields[entry[2][j]] = entry[2][j + 1] end
     local front, size, rest = string.match(fields.entry or '', '^(%x+ (%d+) %-?%d+ %d+) %d+ %d+ %-?%d+ (.*)$')
     if front and fields.plan then
-      redis.call('XDEL', KEYS[1], id)
+      redis.call('RPUSH', KEYS[i + 1], front .. ' 1 1 -1 ' .. rest) -- first: what it fails on stays
       redis.call('SET', KEYS[i + 2], fields.plan)
-      redis.call('RPUSH', KEYS[i + 1], front .. ' 1 1 -1 ' .. rest)
+      redis.call('XDEL', KEYS[1], id)
       redis.call('HINCRBY', KEYS[2], action, 1)
       redis.call('HINCRBY', KEYS[2], action .. ':bytes', size)
       redis.call('HINCRBY', KEYS[2], ':total', 1)

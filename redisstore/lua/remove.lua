@@ -26,7 +26,8 @@ for a = 11, #KEYS do
   schedules[#schedules + 1] = KEYS[a]
 end
 if not known then return {2, action} end
-local retries = redis.call('HGETALL', KEYS[2])
+local retries = redis.pcall('HGETALL', KEYS[2])
+if retries.err then retries = {} end -- of another type
 if not exists and #retries == 0 then
   if redis.call('HDEL', KEYS[9], key) == 1 then return {5} end
   return {1}

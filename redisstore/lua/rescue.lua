@@ -10,18 +10,18 @@
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {1} end
 if (redis.call('HGET', KEYS[2], ARGV[2]) or '0') ~= ARGV[3] then return {0, 0} end
 local parts = '^(%x+ %d+ %-?%d+ %d+) (%d+) (%d+) (.*)$'
-local n, back, entries, bytes, letters, journal = 0, {}, 0, 0, 7, {}
+local moved, ended, back, entries, bytes, letters, journal = {}, {}, {}, 0, 0, 7, {}
 for i = 9, #ARGV, 3 do
   local receipt, key = ARGV[i], ARGV[i + 1]
   local e = redis.call('HGET', KEYS[3], receipt)
   local dies = ARGV[i + 2] ~= ''
   if dies then letters = letters + 2 end
-  if e then
-    n = n + 1
-    redis.call('HDEL', KEYS[3], receipt)
+  if e and not moved[receipt] then
+    moved[receipt], moved[#moved + 1] = true, receipt
     local front, attempt, delivery, rest = string.match(e, parts)
     if dies or not front then
-      redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[7], '*', 'key', key, 'error', ARGV[8], 'entry', e, 'plan', dies and redis.call('GET', KEYS[letters + 1]) or '')
+      local plan = dies and redis.pcall('GET', KEYS[letters + 1])
+      redis.call('XADD', KEYS[6], 'MAXLEN', ARGV[7], '*', 'key', key, 'error', ARGV[8], 'entry', e, 'plan', type(plan) == 'string' and plan or '')
       entries, bytes = entries - 1, bytes - (string.match(e, '^%d+', 34) or 0)
       if dies then
         journal[#journal + 1] = ARGV[i + 2]
@@ -30,7 +30,7 @@ for i = 9, #ARGV, 3 do
         if type(h) == 'string' and string.sub(h, 14, 29) == was and string.sub(h, 56, 71) == '"current_count":' then
           redis.call('SETRANGE', KEYS[letters], 118, '-1')
         end
-        redis.call('UNLINK', KEYS[letters + 1])
+        ended[#ended + 1] = KEYS[letters + 1]
       end
     else
       back[#back + 1] = front .. ' ' .. attempt + 1 .. ' ' .. delivery + 1 .. ' ' .. rest
@@ -41,6 +41,8 @@ if #back > 0 then
   redis.call('LPUSH', KEYS[4], unpack(back))
   redis.call('PUBLISH', ARGV[5], ARGV[6])
 end
+if #moved > 0 then redis.call('HDEL', KEYS[3], unpack(moved)) end -- what fails before stays held
+if #ended > 0 then redis.call('UNLINK', unpack(ended)) end
 if entries ~= 0 then
   redis.call('HINCRBY', KEYS[5], ARGV[4], entries)
   redis.call('HINCRBY', KEYS[5], ':total', entries)
@@ -54,4 +56,4 @@ if #journal > 0 then
   redis.call('HINCRBY', KEYS[5], ':history', #journal)
   redis.call('HINCRBY', KEYS[5], ':history:bytes', #all)
 end
-return {0, n}
+return {0, #moved}

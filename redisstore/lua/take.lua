@@ -9,6 +9,7 @@ redis.call('HSETNX', KEYS[1], ARGV[1], 0)
 local left, taken, reply = tonumber(ARGV[3]), 0, {0, 0}
 for a = 1, (#KEYS - 1) / 2 do
   local want = tonumber(ARGV[3 + a])
+  redis.call('HLEN', KEYS[2 * a + 1]) -- or fails before anything is taken for it
   local items = {}
   if left > 0 then items = redis.call('LPOP', KEYS[2 * a], math.min(want, left)) or items end
   if #items == left and want > left then reply[2] = 1 end
