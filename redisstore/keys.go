@@ -137,14 +137,6 @@ type waiting struct {
 	action, key string
 }
 
-func (w waiting) member() string {
-	kind := "r"
-	if w.deferred {
-		kind = "d"
-	}
-	return kind + w.id + ":" + nameOf(w.action) + ":" + w.key
-}
-
 func parseWaiting(member string) (w waiting, ok bool) {
 	if len(member) < 1 || member[0] != 'r' && member[0] != 'd' {
 		return w, false
