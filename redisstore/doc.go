@@ -5,7 +5,9 @@
 //
 // Every step of the contract (scheduler/store.go) that changes anything is one Lua
 // script over the keys of one shard: it reads and checks, then writes, and Redis
-// runs it alone. A script that is cut short by an error has written nothing. The
+// runs it alone. What an error can cut short (a key of forsun's is of another type,
+// by a hand that is not forsun's) is written first, so that a firing leaves the place
+// where it is only when it stands in the next. The
 // reply to a script can be lost; what to do then is told by its kind: a claim is read
 // again (the compare refuses it a second time), a finish is sent again unchanged
 // (what was done is answered NotHeld), what a take brought is found by the worker's

@@ -390,7 +390,7 @@ func TestAWorkerIsRescuedWhole(t *testing.T) {
 		}
 		b.redis(args...)
 	}
-	b.redis("CONFIG", "SET", "rdb-key-save-delay", "10000000")
+	b.redis("CONFIG", "SET", "rdb-key-save-delay", "500000")
 	b.redis("BGSAVE")
 	for from := 0; from < 40_000; from += 1000 {
 		args := []string{"HDEL", held}
