@@ -273,12 +273,17 @@ func (c *checker) retries() error {
 			if ok && !w.deferred {
 				where = c.keys.retry(w.key)
 			}
-			// In one transaction: a promotion takes both away.
+			// A promotion takes both away, and a finish may bring both back between any two.
 			b := c.s.client.B
-			rs := c.s.client.DoMulti(c.ctx, b().Hexists().Key(where).Field(p.key).Build(), b().Zscore().Key(c.keys.retries).Member(p.key).Build())
-			there, err := rs[0].AsBool()
-			if err != nil {
-				return err
+			rs := c.s.client.DoMulti(c.ctx, b().Hexists().Key(where).Field(p.key).Build(), b().Zscore().Key(c.keys.retries).Member(p.key).Build(),
+				b().Hexists().Key(where).Field(p.key).Build())
+			there := false
+			for _, r := range []rueidis.RedisResult{rs[0], rs[2]} {
+				yes, err := r.AsBool()
+				if _, ok := rueidis.IsRedisErr(err); err != nil && !ok { // else it is of another type
+					return err
+				}
+				there = there || yes
 			}
 			if err := rs[1].Error(); !there && err == nil {
 				c.find(kind{"retries without a firing", "the leader drops it when its time has come"}, "retry of plan "+strconv.Quote(w.key), "there is no firing for it")

@@ -216,6 +216,10 @@ func TestKeysOfAnotherType(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.redis("SET", b.k.retry("bad"), "x")
+		problems := ""
+		if err := b.s.Check(b.ctx, func(f scheduler.Finding) { problems += f.Subject + "; " }); err != nil || !strings.Contains(problems, `retry of plan "bad"`) {
+			t.Errorf("Check: %s %v", problems, err)
+		}
 		n, _, err := b.s.Promote(b.ctx, scheduler.PromoteRequest{Lease: b.lease, Now: now, Limit: 10})
 		if err != nil || n != 1 {
 			t.Errorf("Promote: %d, %v; want the good one", n, err)
