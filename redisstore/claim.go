@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -92,7 +93,6 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 	if err != nil {
 		return page, storeError("read due plans", err)
 	}
-	k.sizes.add(chunk, stored)
 	page.Plans = make([]*scheduler.Plan, 0, len(stored))
 	var wrong []mending
 	last := place{keys[len(stored)-1], q.To}
@@ -103,6 +103,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 			continue
 		}
 		page.Plans = append(page.Plans, p)
+		k.read.add(p.Clone(), len(v))
 		last.second = p.Due // or nearly, if the last cannot be read
 	}
 	if len(stored) < len(keys) || len(keys) == limit {
@@ -176,26 +177,42 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		return reply, storeError("claim", err)
 	}
 	defer unlock()
-	sizes, err := s.planSizes(ctx, k, b.Claims)
+	plans, err := s.claimedPlans(ctx, k, b.Claims)
 	if err != nil {
 		return reply, storeError("claim", err)
 	}
 	reply.Answers = make([]scheduler.ClaimAnswer, len(b.Claims))
 	for from := 0; from < len(b.Claims); {
-		n := together(b.Claims[from:], sizes[from:])
-		if err := s.claimSome(ctx, k, &b, b.Claims[from:from+n], sizes[from:from+n], reply.Answers[from:from+n]); err != nil {
+		n := together(b.Claims[from:], plans[from:])
+		some := &claiming{k: k, batch: &b, claims: b.Claims[from : from+n], plans: plans[from : from+n], answers: reply.Answers[from : from+n]}
+		some.handOut = min(b.Slots-len(reply.Firings), n)
+		if err := s.claimSome(ctx, some); err != nil {
 			reply.Answers = reply.Answers[:from]
 			return reply, err
 		}
+		reply.Firings = append(reply.Firings, some.firings...)
 		from += n
 	}
 	return reply, nil
 }
 
+// claiming is claims that one run of the script takes.
+type claiming struct {
+	k       *shardKeys
+	batch   *scheduler.ClaimBatch
+	claims  []scheduler.Claim
+	plans   []readPlan
+	answers []scheduler.ClaimAnswer
+	handOut int // how many firings the worker is handed
+
+	ids     []scheduler.FiringID // of the claims
+	firings []*scheduler.Firing  // handed out
+}
+
 // together returns how many of the first claims one run of the script takes: of
 // different plans, since it reads all before it writes any, and no more than what
 // other clients of Redis can wait for.
-func together(claims []scheduler.Claim, sizes []int) int {
+func together(claims []scheduler.Claim, plans []readPlan) int {
 	n := min(len(claims), batchPlans)
 	seen := make(map[string]struct{}, n)
 	bytes := 0
@@ -204,38 +221,45 @@ func together(claims []scheduler.Claim, sizes []int) int {
 			return i
 		}
 		seen[c.Key] = struct{}{}
-		bytes += sizes[i]
+		bytes += plans[i].size
 	}
 	return n
 }
 
 // claimSome runs claim.lua and fills in the answers.
-func (s *Store) claimSome(ctx context.Context, k *shardKeys, b *scheduler.ClaimBatch, claims []scheduler.Claim, sizes []int, answers []scheduler.ClaimAnswer) error {
-	keys := make([]string, 0, 7+2*len(claims))
-	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine)
-	args := make([]string, 10, 10+4*len(claims))
-	sent := make([]int, 0, len(claims))
+func (s *Store) claimSome(ctx context.Context, c *claiming) error {
+	k, b := c.k, c.batch
+	worker := cmp.Or(b.Worker, "nobody") // whom no slot is given
+	keys := make([]string, 0, 9+2*len(c.claims))
+	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine, k.workers, k.held(b.Action, worker))
+	args := make([]string, 13, 13+4*len(c.claims))
+	sent := make([]int, 0, len(c.claims))
+	c.ids = make([]scheduler.FiringID, len(c.claims))
 	latest, bytes := int64(minDue), 0
-	for i := range claims {
-		c := &claims[i]
-		if c.FireDue < c.Due || c.Next != 0 && (c.Next <= c.Due || c.Next <= c.FireDue) || c.Next > maxDue {
-			answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimBad}
+	for i := range c.claims {
+		claim := &c.claims[i]
+		if claim.FireDue < claim.Due || claim.Next != 0 && (claim.Next <= claim.Due || claim.Next <= claim.FireDue) || claim.Next > maxDue {
+			c.answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimBad}
 			continue
 		}
-		id := string(scheduler.NewFiringID(c.Key, c.Revision, c.FireDue))
-		fire := clamp(c.FireDue)
-		keys = append(keys, k.plan(c.Key), k.firing(id))
-		args = append(args, c.Key, planHead(c.Revision, c.Due), entryHead(id, sizes[i], fire, c.Missed), strconv.FormatInt(c.Next, 10))
+		c.ids[i] = scheduler.NewFiringID(claim.Key, claim.Revision, claim.FireDue)
+		fire := clamp(claim.FireDue)
+		keys = append(keys, k.plan(claim.Key), k.firing(string(c.ids[i])))
+		args = append(args, claim.Key, planHead(claim.Revision, claim.Due), entryHead(string(c.ids[i]), c.plans[i].size, fire, claim.Missed), strconv.FormatInt(claim.Next, 10))
 		sent = append(sent, i)
-		latest, bytes = max(latest, fire), bytes+sizes[i]
+		latest, bytes = max(latest, fire), bytes+c.plans[i].size
+		if p := c.plans[i].plan; p == nil || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
+			c.handOut = 0 // what it is to run is not known here
+		}
 	}
 	if len(sent) == 0 {
 		return nil
 	}
+	take := s.takeID()
 	copy(args, []string{
 		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
-		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), s.channel, k.work(b.Action),
+		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), s.channel, k.work(b.Action), worker, take, strconv.Itoa(c.handOut),
 	})
 	r, err := s.run(ctx, invocation{s.scripts.claim, keys, args})
 	if err != nil {
@@ -244,7 +268,33 @@ func (s *Store) claimSome(ctx context.Context, k *shardKeys, b *scheduler.ClaimB
 	if r.status == statusFenced {
 		return scheduler.ErrFenced
 	}
-	return claimAnswers(r, sent, answers)
+	if err := claimAnswers(r, sent, c.answers); err != nil {
+		return err
+	}
+	c.take(take, sent)
+	return nil
+}
+
+// take makes the firings that were handed out: the first that were claimed. Nothing
+// of them need be read again: the claim compared the plan with what it was when it
+// was read.
+func (c *claiming) take(take string, sent []int) {
+	for _, i := range sent {
+		if len(c.firings) >= c.handOut {
+			return
+		}
+		if c.answers[i].Result != scheduler.ClaimedOK {
+			continue
+		}
+		p, claim := c.plans[i].plan, &c.claims[i]
+		p.Due, p.LastDue = claim.Next, claim.FireDue
+		p.Fired++
+		n := strconv.Itoa(len(c.firings) + 1)
+		c.firings = append(c.firings, &scheduler.Firing{
+			Plan: p, Due: claim.FireDue, Missed: claim.Missed, Attempt: 1, Delivery: 1, Shard: c.k.id,
+			Receipt: nameOf(c.batch.Action) + "/" + take + "-" + n + "/" + strconv.Itoa(c.plans[i].size),
+		})
+	}
 }
 
 // entryHead is the beginning of an entry: see firing.go.
@@ -380,44 +430,68 @@ func (s *Store) promoteSome(ctx context.Context, k *shardKeys, q scheduler.Promo
 	return int(count), next, nil
 }
 
-// planSizes remembers how large plans are between their reading and their claim, so
-// that Redis need not be asked again. What is forgotten is asked for.
-type planSizes struct {
+// readPlans remembers plans between their reading and their claim: how large they
+// are, so that Redis need not be asked again, and what they are, so that a claim can
+// hand out their firings. What is forgotten is asked for, or queued.
+type readPlans struct {
 	mu    sync.Mutex
-	bytes map[string]int
+	plans map[string]readPlan
+	bytes int
 }
 
-// maxSizes bounds what is remembered of a shard: more than is ever read ahead.
-const maxSizes = 50_000
+type readPlan struct {
+	size int             // as it is stored
+	plan *scheduler.Plan // nil: not remembered
+}
 
-func (p *planSizes) add(plans []listed, stored []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bytes == nil || len(p.bytes) > maxSizes {
-		p.bytes = make(map[string]int)
+// Bounds of what is remembered of a shard: more than is ever read ahead, and no more
+// memory than reading ahead may take.
+const (
+	maxReadPlans = 50_000
+	maxReadBytes = 32 << 20
+)
+
+// add remembers a plan; it keeps p.
+func (r *readPlans) add(p *scheduler.Plan, size int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.plans == nil || len(r.plans) > maxReadPlans {
+		r.plans, r.bytes = make(map[string]readPlan), 0
 	}
-	for i, v := range stored {
-		p.bytes[plans[i].key] = len(v)
+	r.drop(p.Key)
+	if r.bytes+size > maxReadBytes {
+		r.plans[p.Key] = readPlan{size: size}
+		return
 	}
+	r.plans[p.Key] = readPlan{size, p}
+	r.bytes += size
 }
 
-// take returns the size of a plan and forgets it.
-func (p *planSizes) take(key string) (n int, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n, ok = p.bytes[key]
-	delete(p.bytes, key)
-	return n, ok
+// drop forgets a plan. Call with mu held.
+func (r *readPlans) drop(key string) readPlan {
+	p := r.plans[key]
+	delete(r.plans, key)
+	if p.plan != nil {
+		r.bytes -= p.size
+	}
+	return p
 }
 
-// planSizes returns the sizes of plans that are to be claimed.
-func (s *Store) planSizes(ctx context.Context, k *shardKeys, claims []scheduler.Claim) ([]int, error) {
-	sizes := make([]int, len(claims))
+// take returns what is remembered of a plan, and forgets it.
+func (r *readPlans) take(key string) readPlan {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.drop(key)
+}
+
+// claimedPlans returns what is known of plans that are to be claimed, their sizes at
+// least.
+func (s *Store) claimedPlans(ctx context.Context, k *shardKeys, claims []scheduler.Claim) ([]readPlan, error) {
+	plans := make([]readPlan, len(claims))
 	var commands []rueidis.Completed
 	var where []int
 	for i := range claims {
-		n, ok := k.sizes.take(claims[i].Key)
-		if sizes[i] = n; !ok {
+		if plans[i] = k.read.take(claims[i].Key); plans[i].size == 0 {
 			commands, where = append(commands, s.client.B().Strlen().Key(k.plan(claims[i].Key)).Build()), append(where, i)
 		}
 	}
@@ -428,7 +502,7 @@ func (s *Store) planSizes(ctx context.Context, k *shardKeys, claims []scheduler.
 		} else if err != nil {
 			return nil, err
 		}
-		sizes[where[j]] = int(n)
+		plans[where[j]].size = int(n)
 	}
-	return sizes, nil
+	return plans, nil
 }

@@ -44,7 +44,7 @@ type shardKeys struct {
 	changes, changed, changedOld, dead, history, historySizes         string
 	quarantine, garbage                                               string
 
-	sizes   planSizes    // of plans that were read to be claimed
+	read    readPlans    // to be claimed
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
 
 	refreshing chan struct{} // holds one: who learns the shard's actions

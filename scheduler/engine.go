@@ -110,6 +110,7 @@ type Engine struct {
 	fleet   *announcer
 	clocks  clocks
 	census  atomic.Int64 // live replicas that may lead, at least 1
+	fleetOf atomic.Int64 // live replicas, at least 1
 	started time.Time
 
 	stopping atomic.Bool // it leads nothing any more
@@ -145,6 +146,7 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	}
 	e := &Engine{store: store, actions: actions, clock: clock, counters: counters, log: log, opts: opts, started: clock.Now()}
 	e.census.Store(1)
+	e.fleetOf.Store(1)
 	for _, id := range store.ShardIDs() {
 		e.shards = append(e.shards, &shard{
 			id: id, hint: make(chan struct{}, 1), vacant: make(chan struct{}, 1), give: make(chan error, 1),
@@ -199,12 +201,14 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	var pool sync.WaitGroup
-	pool.Go(func() { e.workers.run(ctx) }) // drains when ctx is done
+	led := make(chan struct{})
+	pool.Go(func() { e.workers.run(ctx, led) }) // drains when ctx is done
 
 	<-ctx.Done()
 	e.stopping.Store(true)
 	e.fleet.soon() // nobody leaves a shard to this one any more
 	leading.Wait()
+	close(led)
 	pool.Wait()
 	stopWorking()
 	serving.Wait()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -320,12 +321,17 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 		// is what the workers are woken by.
 		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
 		skew, _ := l.e.clocks.correction()
+		slots := l.e.workers.reserveFor(l.s.id, action, l.e.ownShare(len(batch)))
 		reply, err := l.e.store.Claim(bounded, ClaimBatch{
 			Lease: lease, Action: action, Cutoff: l.e.now().Unix(), Skew: skew,
 			Backlog: l.e.opts.Backlog, Claims: batch,
+			Worker: l.e.opts.Replica, Slots: slots,
 		})
 		cancel()
-		l.account(p, batch, reply.Answers, &got)
+		if slots > 0 {
+			l.e.workers.started(l.s.id, action, reply.Firings, slots)
+		}
+		l.account(p, batch, reply, &got)
 		if err != nil {
 			return got, fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, action, err)
 		}
@@ -339,9 +345,9 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 
 // account counts answers and wakes the workers. Answers that come beside an error
 // stand.
-func (l *shardLoop) account(p *pass, batch []Claim, answers []ClaimAnswer, got *claimed) {
+func (l *shardLoop) account(p *pass, batch []Claim, reply ClaimReply, got *claimed) {
 	n := int64(0)
-	for i, a := range answers {
+	for i, a := range reply.Answers {
 		switch a.Result {
 		case ClaimedOK:
 			n++
@@ -365,8 +371,18 @@ func (l *shardLoop) account(p *pass, batch []Claim, answers []ClaimAnswer, got *
 	if n > 0 {
 		got.progress = true
 		l.e.counters.Claimed.Add(n)
-		l.e.workers.wake(l.s.id)
+		if n > int64(len(reply.Firings)) {
+			l.e.workers.wake(l.s.id)
+		}
 	}
+}
+
+// ownShare is how many of n claimed firings this replica's own workers may be handed:
+// all, where its part of the leading is its part of the fleet; fewer, where it leads
+// more than that, so that the others have something to take.
+func (e *Engine) ownShare(n int) int {
+	share := float64(n*len(e.shards)) / float64(e.fleetOf.Load()*int64(max(len(e.Leads()), 1)))
+	return min(n, int(share+rand.Float64())) // of 0.3 firings one in three times
 }
 
 // readAhead reads the plans due in a second that has not begun and computes

@@ -182,11 +182,18 @@ type ClaimBatch struct {
 	Skew    time.Duration // added to the store's clock before comparing; 0 unless the whole fleet agrees that the store's clock is wrong
 	Backlog Backlog
 	Claims  []Claim
+
+	// Up to Slots of the firings that are claimed may be handed to Worker in the
+	// reply, as Take would hand them, instead of being queued. A store may hand
+	// out fewer, or none.
+	Worker string
+	Slots  int
 }
 
 // ClaimReply answers a ClaimBatch.
 type ClaimReply struct {
 	Answers []ClaimAnswer // in the order of the batch
+	Firings []*Firing     // handed out: held by the batch's worker, the others are queued
 }
 
 // Backlog bounds what may be claimed and unfinished of one action in one shard:

@@ -37,7 +37,9 @@ type workers struct {
 	mu       sync.Mutex
 	pools    map[string]*pool // by action
 	running  map[receipt]bool // what is in a slot
-	takes    map[int]*takes   // by shard
+	takes    map[int]*takes   // by shard: of its dispatcher
+	handed   map[int]*takes   // by shard: of its leader, whose claims hand out firings
+	ctx      context.Context  // of the attempts; nil until they may begin
 	draining bool
 
 	finishers map[int]*finisher
@@ -58,7 +60,7 @@ type pool struct {
 	targets map[string]*target
 }
 
-// takes is what one shard's dispatcher is doing.
+// takes is what one shard's dispatcher, or its leader, is doing: one thing at a time.
 type takes struct {
 	begun, ended uint64          // its asking the store
 	lacking      map[string]bool // actions it had no slot to ask for
@@ -76,6 +78,7 @@ func newWorkers(e *Engine) *workers {
 		e: e, wakeups: make(map[int]chan struct{}),
 		pools: make(map[string]*pool), running: make(map[receipt]bool),
 		takes:     make(map[int]*takes),
+		handed:    make(map[int]*takes),
 		finishers: make(map[int]*finisher),
 	}
 	for _, name := range e.opts.Work {
@@ -88,7 +91,7 @@ func newWorkers(e *Engine) *workers {
 	}
 	for _, s := range e.shards {
 		w.wakeups[s.id] = make(chan struct{}, 1)
-		w.takes[s.id] = &takes{}
+		w.takes[s.id], w.handed[s.id] = &takes{}, &takes{}
 		w.finishers[s.id] = newFinisher(w, s.id)
 	}
 	return w
@@ -105,11 +108,15 @@ func (w *workers) wakeAll() {
 
 // run takes and runs firings until ctx is done, then drains: nothing more is
 // taken, what waits is handed back, what runs may go on for DrainTimeout and is
-// then cut off and handed back.
-func (w *workers) run(ctx context.Context) {
+// then cut off and handed back. led is closed once no leader of this replica hands
+// out firings any more.
+func (w *workers) run(ctx context.Context, led <-chan struct{}) {
 	// Attempts, finishes and heartbeats outlive ctx by the drain.
 	attempting, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(nil)
+	w.mu.Lock()
+	w.ctx = attempting
+	w.mu.Unlock()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
 	var loops, finishing sync.WaitGroup
@@ -123,6 +130,8 @@ func (w *workers) run(ctx context.Context) {
 		taking.Go(func() { w.take(ctx, attempting, s.id) })
 	}
 	taking.Wait()
+	w.stopHandingOut()
+	<-led
 
 	w.handBackWaiting()
 	if !waitFor(&w.attempts, w.e.opts.DrainTimeout) {
@@ -194,8 +203,46 @@ func (w *workers) takeOnce(ctx, attempting context.Context, shard int) (more boo
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.e.opts.StoreTimeout)
 	firings, more, err := w.e.store.Take(bounded, TakeRequest{Shard: shard, Worker: w.e.opts.Replica, Slots: slots})
 	cancel()
-	filled := w.start(attempting, ctx.Err() != nil, shard, firings, slots)
+	w.mu.Lock()
+	w.takes[shard].ended++
+	filled := w.start(attempting, ctx.Err() != nil, firings, slots)
+	w.mu.Unlock()
 	return (more || filled) && err == nil, err
+}
+
+// reserveFor takes up to n free slots of an action for firings that a claim of a
+// shard hands out, and returns how many; started gives them back. 0 if this replica
+// does not run that action.
+func (w *workers) reserveFor(shard int, action string, n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pools[action]
+	if p == nil || p.action == nil || w.ctx == nil || w.draining {
+		return 0
+	}
+	if n = min(n, p.slots-p.used); n <= 0 {
+		return 0
+	}
+	p.used += n
+	w.handed[shard].begun++
+	return n
+}
+
+// started puts firings that a claim handed out into the slots that were reserved for
+// them, and frees the others.
+func (w *workers) started(shard int, action string, firings []*Firing, reserved int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.handed[shard].ended++
+	w.start(w.ctx, w.draining, firings, map[string]int{action: reserved})
+}
+
+// stopHandingOut lets no claim hand out firings any more; those of the last one go
+// back.
+func (w *workers) stopHandingOut() {
+	w.mu.Lock()
+	w.draining = true
+	w.mu.Unlock()
 }
 
 // reserve takes this shard's share of the free slots and returns how many by
@@ -239,12 +286,9 @@ func (w *workers) wakeLacking(action string) {
 
 // start puts taken firings into reserved slots, to run, to wait for their
 // target, or, if that is full, to go back into the queue for later; and frees the
-// other slots.
-func (w *workers) start(ctx context.Context, stopping bool, shard int, firings []*Firing, reserved map[string]int) (filled bool) {
+// other slots. Call with mu held.
+func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, reserved map[string]int) (filled bool) {
 	now := time.Now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.takes[shard].ended++
 	taken := make(map[string]int, len(reserved))
 	for _, f := range firings {
 		taken[f.Plan.Action]++
@@ -403,7 +447,7 @@ func (w *workers) beat(ctx context.Context) {
 // that are not: the reply that brought them was lost. A delivery must be missing
 // in two sweeps, since between take and start it is nowhere.
 func (w *workers) sweep(ctx context.Context, shard int) {
-	var missing map[string]uint64
+	var missing map[string]arrivals
 	for sleep(ctx, sweepEvery) == nil {
 		next, err := w.sweepOnce(ctx, shard, missing)
 		if err != nil && ctx.Err() == nil {
@@ -413,8 +457,12 @@ func (w *workers) sweep(ctx context.Context, shard int) {
 	}
 }
 
+// arrivals counts the ways on which firings come to a shard's workers: takes and claims
+// that hand out.
+type arrivals struct{ taken, handed uint64 }
+
 // sweepOnce hands back what is missing still, and returns what is missing now.
-func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]uint64) (next map[string]uint64, err error) {
+func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]arrivals) (next map[string]arrivals, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.e.opts.StoreTimeout)
 	defer cancel()
 	w.mu.Lock()
@@ -424,17 +472,17 @@ func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]u
 	if err != nil {
 		return nil, err
 	}
-	next = make(map[string]uint64) // receipt → takes begun when it was first missed
+	next = make(map[string]arrivals) // receipt → what had begun when it was first missed
 	var back []Finish
 	w.mu.Lock()
-	takes := w.takes[shard]
+	taken, handed := w.takes[shard], w.handed[shard]
 	for _, id := range held {
 		begun, missed := missing[id]
 		switch {
 		case w.running[receipt{shard, id}]:
 		case !missed:
-			next[id] = takes.begun
-		case takes.ended < begun: // the take that brings it may be under way still
+			next[id] = arrivals{taken.begun, handed.begun}
+		case taken.ended < begun.taken || handed.ended < begun.handed: // what brings it may be under way still
 			next[id] = begun
 		default:
 			back = append(back, Finish{Firing: &Firing{Shard: shard, Receipt: id}, Verdict: Return})

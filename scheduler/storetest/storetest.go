@@ -67,6 +67,7 @@ func Run(t *testing.T, f Factory) {
 		{"Due", dueRows()},
 		{"Claim", claimRows()},
 		{"ClaimLimits", claimLimitRows()},
+		{"HandOut", handOutRows()},
 		{"Take", takeRows()},
 		{"Finish", finishRows()},
 		{"Retry", retryRows()},
