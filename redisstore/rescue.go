@@ -39,20 +39,6 @@ func (s *Store) Holders(ctx context.Context, shard int) ([]scheduler.Holder, err
 		holders = append(holders, scheduler.Holder{Worker: worker, Beats: n})
 	}
 	slices.SortFunc(holders, func(a, b scheduler.Holder) int { return strings.Compare(a.Worker, b.Worker) })
-	actions := s.actions()
-	commands := make([]rueidis.Completed, 0, len(holders)*len(actions))
-	for _, h := range holders {
-		for _, action := range actions {
-			commands = append(commands, s.client.B().Hlen().Key(k.held(action, h.Worker)).Build())
-		}
-	}
-	for i, r := range s.client.DoMulti(ctx, commands...) {
-		n, err := r.AsInt64()
-		if err != nil {
-			return nil, storeError("workers of the shard", err)
-		}
-		holders[i/len(actions)].Held += int(n)
-	}
 	return holders, nil
 }
 

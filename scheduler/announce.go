@@ -116,7 +116,9 @@ func (a *announcer) runOnce(ctx context.Context) error {
 	a.e.census.Store(max(eager, 1))
 	a.e.fleetOf.Store(int64(max(len(replicas), 1)))
 	a.judgeClocks(time.Now(), compareClocks(replicas), offset)
-	a.balance(replicas)
+	if !silent(all, now) {
+		a.balance(replicas)
+	}
 	return nil
 }
 

@@ -64,7 +64,10 @@
 // Replicas announce themselves once a second, with what they lead. A vacant lease
 // is open to all; where one replica has led at least two shards more than another
 // for two seconds, the one that leads the most gives one up, and another each
-// second until that is no longer so. What is even then stays where it is.
+// second until that is no longer so. What is even then stays where it is, and for 15 s
+// after a replica fell silent everything does: its firings are rescued by a leader that
+// has watched it all along. Every replica that may lead watches the workers, not only
+// the leader, since who died may have been the leader.
 //
 // # Time
 //

@@ -30,13 +30,17 @@ const (
 
 // elector campaigns for one shard and leads it while it holds the lease.
 type elector struct {
-	e *Engine
-	s *shard
+	e     *Engine
+	s     *shard
+	lease atomic.Pointer[Lease] // nil while it follows
 }
 
 // run alternates between following and leading until ctx is done.
 func (el *elector) run(ctx context.Context) {
 	log := el.e.log.With().Int("shard", el.s.id).Logger()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { (&rescuer{e: el.e, shard: el.s.id, lease: &el.lease}).run(ctx) })
 	quiet := false // an error was logged and has not gone away
 	for ctx.Err() == nil {
 		if el.e.clocks.wrong() != nil {
@@ -87,13 +91,12 @@ func (el *elector) campaign(ctx context.Context) (Lease, error) {
 	return el.e.store.Campaign(ctx, el.s.id, el.e.opts.Replica)
 }
 
-// lead runs the shard loop and the rescuer under lease, renewing it, until it is
-// lost or ctx is done. The lease is then given up, so that another can bid at
+// lead runs the shard loop under lease, renewing it, and lets the rescuer act, until
+// the lease is lost or ctx is done. The lease is then given up, so that another can bid at
 // once. It returns why leading ended.
 func (el *elector) lead(ctx context.Context, lease Lease) error {
 	log := el.e.log.With().Int("shard", el.s.id).Uint64("term", lease.Term).Logger()
-	var current atomic.Pointer[Lease]
-	current.Store(&lease)
+	el.lease.Store(&lease)
 	el.s.lastRun.Store(&lastRun{time.Now()})
 	select {
 	case <-el.s.give: // it was about an earlier term
@@ -106,9 +109,8 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 
 	leading, stop := context.WithCancelCause(ctx)
 	var loops sync.WaitGroup
-	loops.Go(func() { stop(newShardLoop(el.e, el.s, &current).run(leading)) })
-	loops.Go(func() { (&rescuer{e: el.e, shard: el.s.id, lease: &current}).run(leading) })
-	loops.Go(func() { stop(el.renew(leading, &current)) })
+	loops.Go(func() { stop(newShardLoop(el.e, el.s, &el.lease).run(leading)) })
+	loops.Go(func() { stop(el.renew(leading)) })
 	loops.Go(func() {
 		select {
 		case why := <-el.s.give:
@@ -117,6 +119,7 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 		}
 	})
 	loops.Wait()
+	lease = *el.lease.Swap(nil)
 
 	switch cause := context.Cause(leading); {
 	case ctx.Err() != nil:
@@ -128,7 +131,7 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), el.e.opts.StoreTimeout)
 	defer cancel()
-	if err := el.e.store.Resign(bounded, *current.Load()); err != nil && !errors.Is(err, ErrFenced) {
+	if err := el.e.store.Resign(bounded, lease); err != nil && !errors.Is(err, ErrFenced) {
 		log.Warn().Err(err).Msg("cannot give up the lease; it will run out")
 	}
 	return context.Cause(leading)
@@ -142,7 +145,7 @@ var (
 )
 
 // renew prolongs the lease until ctx is done; it returns why it ended else.
-func (el *elector) renew(ctx context.Context, current *atomic.Pointer[Lease]) error {
+func (el *elector) renew(ctx context.Context) error {
 	for pause := renewEvery; ; {
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -151,7 +154,7 @@ func (el *elector) renew(ctx context.Context, current *atomic.Pointer[Lease]) er
 		if time.Since(el.s.lastRun.Load().at) > stallAfter {
 			return errStalled
 		}
-		lease := *current.Load()
+		lease := *el.lease.Load()
 		// Half of the trust that is left: an answer that does not come must leave
 		// time to ask again.
 		bounded, cancel := context.WithTimeout(ctx, time.Until(lease.Until)/2)
@@ -159,7 +162,7 @@ func (el *elector) renew(ctx context.Context, current *atomic.Pointer[Lease]) er
 		cancel()
 		switch {
 		case err == nil:
-			current.Store(&next)
+			el.lease.Store(&next)
 		case errors.Is(err, ErrFenced), errors.Is(err, ErrClosed):
 			return err
 		case !time.Now().Before(lease.Until):

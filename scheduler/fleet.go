@@ -17,6 +17,20 @@ func live(replicas []Replica, now time.Time) []Replica {
 	return slices.DeleteFunc(slices.Clone(replicas), func(r Replica) bool { return now.Sub(r.Seen).Abs() > replicaLive })
 }
 
+// settleAfter is for how long after a replica fell silent without taking its leave no
+// shard is moved: its firings are rescued by who has watched it all along, and a
+// replica that came since has not.
+const settleAfter = 15 * time.Second
+
+// silent says whether one of the replicas fell silent within settleAfter. now is as
+// for live.
+func silent(replicas []Replica, now time.Time) bool {
+	return slices.ContainsFunc(replicas, func(r Replica) bool {
+		ago := now.Sub(r.Seen)
+		return replicaLive < ago && ago <= settleAfter
+	})
+}
+
 const (
 	// clockTolerance is by how much clocks that agree may differ.
 	clockTolerance = time.Second

@@ -61,3 +61,22 @@ func TestLive(t *testing.T) {
 		t.Errorf("%d of %d are live, want 3 of 6", got, len(replicas))
 	}
 }
+
+func TestSilentIsWhoLeftWithoutAWord(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, row := range []struct {
+		why  string
+		ago  time.Duration
+		want bool
+	}{
+		{"it lives", time.Second, false},
+		{"it has missed announcements", 4 * time.Second, true},
+		{"its firings have run again", 16 * time.Second, false},
+		{"the clock was set back", -time.Minute, false},
+	} {
+		replicas := []Replica{{ID: "a", Seen: now}, {ID: "b", Seen: now.Add(-row.ago)}}
+		if got := silent(replicas, now); got != row.want {
+			t.Errorf("%s: got %t, want %t", row.why, got, row.want)
+		}
+	}
+}

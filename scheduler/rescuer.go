@@ -2,30 +2,37 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
 
 // A worker is dead when its heartbeat counter stood still over at least
-// deadReads good reads that span deadAfter of this process's monotonic clock. A
+// deadReads good reads that span deadAfter of this process's monotonic clock: so
+// long that a worker which loses its store for a moment lives, and so short that
+// firings run again 12 s after their worker was killed even if the shard's new
+// leader began to watch only when the dead one's lease had run out, 3 s later. A
 // read that fails, or a pause between reads longer than readGap (this process
 // was stopped, or the store was away), starts the evidence over: an outage is
 // not everyone's death.
 const (
 	beatEvery   = time.Second
 	beatTimeout = 2 * time.Second // a shard that hangs must not make the others' beats rare
-	rescueEvery = time.Second
+	rescueEvery = 500 * time.Millisecond
 	deadReads   = 4
-	deadAfter   = 9 * time.Second
+	deadAfter   = 8 * time.Second
 	readGap     = 4 * time.Second
 	rescueBatch = 500
 )
 
-// rescuer queues again the firings of dead workers of one shard, for its leader.
+// rescuer queues again the firings of dead workers of one shard, while this
+// replica leads it. It watches the workers at all times: the one that died may
+// have been the leader, and whoever is next knows already how long it has been
+// still.
 type rescuer struct {
 	e     *Engine
 	shard int
-	lease *atomic.Pointer[Lease]
+	lease *atomic.Pointer[Lease] // nil while this replica does not lead
 
 	lastRead time.Time
 	seen     map[string]*stillness
@@ -39,15 +46,19 @@ type stillness struct {
 }
 
 func (r *rescuer) run(ctx context.Context) {
-	for sleep(ctx, rescueEvery) == nil {
-		if err := r.runOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		err := r.runOnce(ctx, time.Now())
+		// Who leads no more need not say so: the elector does.
+		if err != nil && ctx.Err() == nil && r.lease.Load() != nil && !errors.Is(err, ErrFenced) {
 			r.e.counters.StoreErrors.Add(1)
 			r.e.log.Warn().Err(err).Int("shard", r.shard).Msg("cannot look for dead workers")
 		}
+		sleep(ctx, rescueEvery)
 	}
 }
 
-// runOnce takes one reading at now (monotonic) and rescues what it proves lost.
+// runOnce takes one reading at now (monotonic) and, as the leader, rescues what it
+// proves lost.
 func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
 	bounded, cancel := context.WithTimeout(ctx, r.e.opts.StoreTimeout)
 	defer cancel()
@@ -58,7 +69,11 @@ func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for _, h := range r.judge(holders, now) {
-		if err := r.rescue(ctx, h); err != nil {
+		lease := r.lease.Load()
+		if lease == nil {
+			return nil
+		}
+		if err := r.rescue(ctx, *lease, h); err != nil {
 			return err
 		}
 	}
@@ -66,11 +81,11 @@ func (r *rescuer) runOnce(ctx context.Context, now time.Time) error {
 }
 
 // rescue queues again everything that h holds.
-func (r *rescuer) rescue(ctx context.Context, h Holder) error {
+func (r *rescuer) rescue(ctx context.Context, lease Lease, h Holder) error {
 	total := 0
 	for {
 		bounded, cancel := context.WithTimeout(ctx, r.e.opts.StoreTimeout)
-		n, err := r.e.store.Rescue(bounded, *r.lease.Load(), h, r.e.opts.MaxDeliveries, rescueBatch)
+		n, err := r.e.store.Rescue(bounded, lease, h, r.e.opts.MaxDeliveries, rescueBatch)
 		cancel()
 		if total += n; n > 0 {
 			r.e.counters.Rescued.Add(int64(n))

@@ -240,7 +240,8 @@ type ClaimAnswer struct {
 // RescueStore is how the leader of a shard finds dead workers.
 type RescueStore interface {
 	// Holders returns every worker the shard knows, with its heartbeat counter as it
-	// stands (0 if it never beat), also those that hold nothing.
+	// stands (0 if it never beat), also those that hold nothing. Every replica that
+	// may lead asks twice a second: it must be cheap.
 	Holders(ctx context.Context, shard int) ([]Holder, error)
 
 	// Rescue queues again, with Attempt + 1 and Delivery + 1, up to limit firings
@@ -252,11 +253,10 @@ type RescueStore interface {
 	Rescue(ctx context.Context, l Lease, h Holder, maxDeliveries, limit int) (n int, err error)
 }
 
-// Holder is a worker with firings in its hands.
+// Holder is a worker that may have firings in its hands.
 type Holder struct {
 	Worker string
 	Beats  uint64 // heartbeat counter
-	Held   int    // firings
 }
 
 // WorkStore is what workers take from and give back to.

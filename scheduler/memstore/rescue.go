@@ -25,7 +25,7 @@ func (s *Store) Holders(ctx context.Context, shard int) ([]scheduler.Holder, err
 	defer s.work.mu.Unlock()
 	var hs []scheduler.Holder
 	for _, k := range s.work.workers {
-		hs = append(hs, scheduler.Holder{Worker: k.name, Beats: k.beats, Held: len(k.held)})
+		hs = append(hs, scheduler.Holder{Worker: k.name, Beats: k.beats})
 	}
 	slices.SortFunc(hs, func(a, b scheduler.Holder) int { return compare(a.Worker, b.Worker) })
 	return hs, nil

@@ -44,8 +44,8 @@ func handOutRows() []row {
 					r.Errorf("%d firings were handed out to %d slots", len(reply.Firings), b.Slots)
 				}
 				r.wantHeld(shard, "w", reply.Firings...)
-				if h, ok := r.holder(shard, "w"); len(reply.Firings) > 0 && (!ok || h.Held != len(reply.Firings)) {
-					r.Errorf("Holders shows %+v of a worker that was handed %d", h, len(reply.Firings))
+				if _, ok := r.holder(shard, "w"); len(reply.Firings) > 0 && !ok {
+					r.Errorf("Holders does not show a worker that was handed %d", len(reply.Firings))
 				}
 				queued := r.take(shard, "w2", DefaultAction, 10)
 				for worker, fs := range map[string][]*scheduler.Firing{"w": reply.Firings, "w2": queued} {
