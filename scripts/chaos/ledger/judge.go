@@ -1,0 +1,297 @@
+package ledger
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Death is the end of a process that ran firings, as kill -9 does it.
+type Death struct {
+	Agent string
+	At    time.Time
+}
+
+// Rules are what a scenario promises.
+type Rules struct {
+	Until   int64         // due seconds after it need not have fired yet
+	MaxLate time.Duration // of a firing that no worker died over
+	// Deaths of workers: what one of them held may run again, and only that.
+	Deaths []Death
+	Rerun  time.Duration // within this of the death
+	// Finish is how long after it was answered a firing may not be finished yet: a
+	// worker that dies meanwhile held it still.
+	Finish time.Duration
+	// Unclaimed is how late a due second may be claimed: one that passed less than
+	// that before its plan was removed or replaced may have fired or not. 0: MaxLate,
+	// and with Deaths Rerun.
+	Unclaimed time.Duration
+}
+
+// Verdict is what the ledger found. The lists are evidence, a line each: all of
+// them must be empty.
+type Verdict struct {
+	Plans    int // keys that were asked for
+	Expected int // due seconds that had to fire
+	Fired    int // due seconds that did, these and those that were free to
+	Calls    int // to the sinks, repeats among them
+
+	Lost     []string // did not fire, and had to
+	Early    []string // before their second
+	Repeated []string // again, with no worker dead that held them
+	Foreign  []string // had no reason to fire: never asked for, removed, more than their count
+	TooLate  []string
+	Wrong    []string // first due seconds, ids and attempts that cannot be
+
+	Rescued     int           // firings that ran again, or only then, because their worker died
+	RescuedMost time.Duration // the longest from the death
+	HeldMost    time.Duration // the longest from an answer to the death over which that firing ran again
+
+	P50, P99, Latest time.Duration           // lateness of the firings that were not rescued
+	BySecond         map[int64]time.Duration // the latest of each due second
+}
+
+// Problems is the evidence against the scheduler, at most n lines of a kind.
+func (v *Verdict) Problems(n int) string {
+	var b strings.Builder
+	for _, kind := range []struct {
+		name string
+		list []string
+	}{{"lost", v.Lost}, {"early", v.Early}, {"repeated", v.Repeated}, {"foreign", v.Foreign}, {"too late", v.TooLate}, {"wrong", v.Wrong}} {
+		if len(kind.list) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "%s: %d\n", kind.name, len(kind.list))
+		for _, line := range kind.list[:min(n, len(kind.list))] {
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
+	}
+	return b.String()
+}
+
+// String is the verdict's figures on one line.
+func (v *Verdict) String() string {
+	s := fmt.Sprintf("plans %d, due %d, fired %d, calls %d, lost %d, early %d, repeated %d, foreign %d, too late %d, wrong %d; late p50 %s, p99 %s, max %s",
+		v.Plans, v.Expected, v.Fired, v.Calls, len(v.Lost), len(v.Early), len(v.Repeated), len(v.Foreign), len(v.TooLate), len(v.Wrong),
+		round(v.P50), round(v.P99), round(v.Latest))
+	if v.Rescued > 0 {
+		s += fmt.Sprintf("; rescued %d, the last %s after the death, answered up to %s before it", v.Rescued, round(v.RescuedMost), round(v.HeldMost))
+	}
+	return s
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+
+// firing is what is said of one due second of a key.
+type firing struct {
+	Key string
+	Due int64
+}
+
+// Judge holds what was received against what was asked for.
+func Judge(j *Journal, receipts []Receipt, rules Rules) *Verdict {
+	if rules.Unclaimed == 0 {
+		rules.Unclaimed = rules.MaxLate
+		if len(rules.Deaths) > 0 {
+			rules.Unclaimed = max(rules.MaxLate, rules.Rerun)
+		}
+	}
+	last := rules.Until
+	calls := make(map[firing][]Receipt)
+	for _, r := range receipts {
+		f := firing{r.Key, r.Due}
+		calls[f] = append(calls[f], r)
+		last = max(last, r.Due)
+	}
+	v := &Verdict{Calls: len(receipts), Fired: len(calls), BySecond: make(map[int64]time.Duration)}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	v.Plans = len(j.order)
+	expected := make(map[firing]need)
+	windows := make(map[string][]window)
+	for _, key := range j.order {
+		windows[key] = v.expect(expected, j.byKey[key], rules, last)
+	}
+	v.lost(expected, calls, rules)
+	v.received(expected, windows, calls, rules)
+	v.ids(receipts)
+	return v
+}
+
+// need says whether a due second has to fire or only may.
+type need int
+
+const (
+	must need = iota + 1
+	may
+)
+
+// window is a span of seconds in which whatever comes may.
+type window struct{ from, to int64 }
+
+// expect works out what the requests for one key mean.
+func (v *Verdict) expect(expected map[firing]need, events []*Event, rules Rules, last int64) (free []window) {
+	effective := slices.DeleteFunc(slices.Clone(events), func(e *Event) bool { return e.Result == Refused })
+	// settled is when it was known again, from an event on, what holds: the answer
+	// to the first one that was answered.
+	settled := func(from int) int64 {
+		for _, e := range effective[from:] {
+			if e.Result == Done {
+				return e.Answered.Unix()
+			}
+		}
+		return last
+	}
+	for i, e := range effective {
+		if e.Result == Unknown {
+			free = append(free, window{e.Sent.Unix() - int64(rules.Unclaimed/time.Second) - 1, settled(i)})
+			continue
+		}
+		if e.Spec == nil {
+			continue
+		}
+		if lo, hi := e.Sent.Unix(), e.Answered.Unix(); !v.firstDue(e, lo, hi) {
+			continue
+		}
+		replaced, until := time.Unix(1<<40, 0), last // the next request of that key
+		if i+1 < len(effective) {
+			replaced, until = effective[i+1].Sent, settled(i+1)
+		}
+		for _, due := range e.Spec.dues(e.Due, last) {
+			f := firing{e.Key, due}
+			switch {
+			case time.Unix(due, 0).Add(rules.Unclaimed).Before(replaced):
+				expected[f] = must
+			case due <= until && expected[f] == 0:
+				expected[f] = may
+			}
+		}
+	}
+	return free
+}
+
+// firstDue checks what a create was answered: its own matcher must find the same
+// from some second between request and answer.
+func (v *Verdict) firstDue(e *Event, lo, hi int64) bool {
+	for second := lo; second <= hi; second++ {
+		if e.Spec.first(second) == e.Due {
+			return true
+		}
+	}
+	v.Wrong = append(v.Wrong, fmt.Sprintf("%s: created from %d to %d, first due at %d, want %d to %d",
+		e.Key, lo, hi, e.Due, e.Spec.first(lo), e.Spec.first(hi)))
+	return false
+}
+
+func (v *Verdict) lost(expected map[firing]need, calls map[firing][]Receipt, rules Rules) {
+	for f, n := range expected {
+		if n != must || f.Due > rules.Until {
+			continue
+		}
+		v.Expected++
+		if len(calls[f]) == 0 {
+			v.Lost = append(v.Lost, fmt.Sprintf("%s due %d", f.Key, f.Due))
+		}
+	}
+	slices.Sort(v.Lost)
+}
+
+// received judges every call.
+func (v *Verdict) received(expected map[firing]need, windows map[string][]window, calls map[firing][]Receipt, rules Rules) {
+	var lates []time.Duration
+	for f, all := range calls {
+		slices.SortFunc(all, func(a, b Receipt) int { return a.At.Compare(b.At) })
+		late := all[0].At.Sub(time.Unix(f.Due, 0))
+		if late < 0 {
+			v.Early = append(v.Early, fmt.Sprintf("%s: %s early", describe(&all[0]), -late))
+		}
+		if expected[f] == 0 && !slices.ContainsFunc(windows[f.Key], func(w window) bool { return w.from <= f.Due && f.Due <= w.to }) {
+			v.Foreign = append(v.Foreign, describe(&all[0]))
+		}
+		if all[0].Attempt == 1 {
+			lates = append(lates, late)
+			v.BySecond[f.Due] = max(v.BySecond[f.Due], late)
+			if late > rules.MaxLate {
+				v.TooLate = append(v.TooLate, fmt.Sprintf("%s: %s late", describe(&all[0]), late))
+			}
+		} else {
+			// Its worker died before it called.
+			v.rescued(&all[0], &Receipt{Due: f.Due, At: time.Unix(f.Due, 0)}, rules)
+		}
+		for i := 1; i < len(all); i++ {
+			if all[i].Attempt <= all[i-1].Attempt {
+				v.Wrong = append(v.Wrong, fmt.Sprintf("%s after attempt %d", describe(&all[i]), all[i-1].Attempt))
+			}
+			v.rescued(&all[i], &all[i-1], rules)
+		}
+	}
+	for _, list := range [][]string{v.Early, v.Foreign, v.TooLate, v.Repeated, v.Wrong} {
+		slices.Sort(list)
+	}
+	slices.Sort(lates)
+	if n := len(lates); n > 0 {
+		v.P50, v.P99, v.Latest = lates[n/2], lates[n*99/100], lates[n-1]
+	}
+}
+
+// rescued judges a call that is not the first of its firing: the one before it
+// must have been of a worker that died holding it. before has no Agent if that
+// worker never called.
+func (v *Verdict) rescued(r, before *Receipt, rules Rules) {
+	var death *Death
+	for i := range rules.Deaths {
+		d := &rules.Deaths[i]
+		if d.At.Before(before.At) || d.At.After(r.At) || before.Agent != "" && d.Agent != before.Agent {
+			continue
+		}
+		if !before.Done.IsZero() && d.At.Sub(before.Done) > rules.Finish {
+			continue
+		}
+		if death == nil || d.At.After(death.At) {
+			death = d
+		}
+	}
+	if death == nil {
+		v.Repeated = append(v.Repeated, fmt.Sprintf("%s, %s after %s, which was answered: %t", describe(r), r.At.Sub(before.At), describe(before), !before.Done.IsZero()))
+		return
+	}
+	v.Rescued++
+	took := r.At.Sub(death.At)
+	v.RescuedMost = max(v.RescuedMost, took)
+	if !before.Done.IsZero() {
+		v.HeldMost = max(v.HeldMost, death.At.Sub(before.Done))
+	}
+	if took > rules.Rerun {
+		v.TooLate = append(v.TooLate, fmt.Sprintf("%s: %s after %s died", describe(r), took, death.Agent))
+	}
+}
+
+// ids checks that a firing has one id, and an id one firing.
+func (v *Verdict) ids(receipts []Receipt) {
+	firings := make(map[string]firing)
+	ids := make(map[firing]string)
+	for i := range receipts {
+		r := &receipts[i]
+		f := firing{r.Key, r.Due}
+		if was, ok := firings[r.Firing]; r.Firing == "" || ok && was != f {
+			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id is that of %s due %d", describe(r), was.Key, was.Due))
+		}
+		if was, ok := ids[f]; ok && was != r.Firing {
+			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id was %s", describe(r), was))
+		}
+		firings[r.Firing], ids[f] = f, r.Firing
+	}
+}
+
+// describe is a call on one line.
+func describe(r *Receipt) string {
+	return fmt.Sprintf("%s due %d attempt %d by %s at %s (%s)", r.Key, r.Due, r.Attempt, r.Agent, r.At.Format("15:04:05.000"), cmp.Or(r.Firing, "no id"))
+}
+
+// Missing is how many due seconds up to rules.Until have to fire and have not
+// yet: what a test waits for.
+func Missing(j *Journal, receipts []Receipt, rules Rules) int {
+	return len(Judge(j, receipts, rules).Lost)
+}
