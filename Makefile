@@ -19,7 +19,7 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install test lint fuzz bench clean servers
+.PHONY: help run build install test lint fleet fuzz bench clean servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ lint: $(BIN)/tools/staticcheck $(BIN)/tools/gofumpt ## stricter than test: gofum
 	@unformatted=$$($(BIN)/tools/gofumpt -l $(GOFILES)); \
 	  [ -z "$$unformatted" ] || { echo "gofumpt would change:"; echo "$$unformatted"; exit 1; } >&2
 	$(BIN)/tools/staticcheck -checks 'all,-ST1000' $(WRITTEN)
+
+fleet: servers ## the scenarios of scripts/chaos in full: fleets on Redis that are killed, stopped, paused (8 minutes)
+	CHAOS=full go test -count=1 -v -timeout 30m -parallel 1 ./scripts/chaos
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \

@@ -17,6 +17,9 @@ needed=(
 	"thrift-compiler   command -v thrift"
 	"python3           test -x /usr/bin/python3"
 	"python3-thrift    /usr/bin/python3 -c 'import thrift'"
+	"haproxy           command -v haproxy"
+	"php-cli           command -v php"
+	"php-thrift        test -e /usr/lib/php/Transport/TSocket.php"
 )
 
 missing() {

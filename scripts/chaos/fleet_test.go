@@ -1,0 +1,464 @@
+package chaos
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/redisstore/redistest/proc"
+	"github.com/snower/forsun/scripts/chaos/ledger"
+)
+
+// full chooses the long form of each scenario.
+var full = os.Getenv("CHAOS") == "full"
+
+// pick is the value for the form that runs.
+func pick[T any](short, long T) T {
+	if full {
+		return long
+	}
+	return short
+}
+
+// programs makes forsund under several versions, so that each call of a firing
+// tells, by its User-Agent, which replica made it.
+type programs struct {
+	dir  string
+	mu   sync.Mutex
+	made map[string]string
+}
+
+const (
+	versionPrefix = "v0.0.0-replica-"
+	nobody        = "0" // the replica that the built version names
+)
+
+var built programs
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "forsun-chaos-")
+	if err != nil {
+		panic(err)
+	}
+	built = programs{dir: dir, made: map[string]string{nobody: filepath.Join(dir, "forsund-"+nobody)}}
+	args := slices.Concat([]string{"build"}, buildFlags,
+		[]string{"-ldflags", "-X main.version=" + versionPrefix + nobody, "-o", built.made[nobody], "../../cmd/forsund"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// of returns the program for a replica, whose name is one byte: the built one with
+// another version in it.
+func (p *programs) of(t *testing.T, name string) string {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if path, ok := p.made[name]; ok {
+		return path
+	}
+	program, err := os.ReadFile(p.made[nobody])
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, is := []byte(versionPrefix+nobody), []byte(versionPrefix+name)
+	if len(was) != len(is) || !bytes.Contains(program, was) {
+		t.Fatalf("cannot make version %s of forsund", is)
+	}
+	path := filepath.Join(p.dir, "forsund-"+name)
+	if err := os.WriteFile(path, bytes.ReplaceAll(program, was, is), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.made[name] = path
+	return path
+}
+
+// agent is the User-Agent of a replica's calls.
+func agent(name string) string { return "forsun/" + versionPrefix + name }
+
+// fleet is replicas of forsund on one Redis, the sink that their firings call, and
+// the ledger's client.
+type fleet struct {
+	t       *testing.T
+	redis   *redistest.Server
+	args    []string       // of every replica
+	sink    *ledger.Sink   // the one most plans call
+	sinks   []*ledger.Sink // it and others: each is a target of its own
+	journal *ledger.Journal
+	client  *ledger.Client
+	began   time.Time
+
+	mu       sync.Mutex
+	replicas map[string]*replica
+	deaths   []ledger.Death
+	story    []string // what was done, for a test that fails
+}
+
+// replica is one forsund process, and after a restart another.
+type replica struct {
+	f    *fleet
+	name string
+	args []string
+	log  string
+	proc *proc.Process // nil while it is down
+	hung bool          // it is paused
+
+	id, thrift, http string // as it says when it is ready
+}
+
+// shards is how many shards the fleets of these tests have.
+const shards = 4
+
+// newFleet starts a Redis with AOF and a sink.
+func newFleet(t *testing.T, args ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, redis: redistest.Start(t, "appendonly yes"), args: args, replicas: make(map[string]*replica), began: time.Now()}
+	f.sink = f.newSink()
+	var err error
+	if f.journal, err = ledger.NewJournal(filepath.Join(t.TempDir(), "journal")); err != nil {
+		t.Fatal(err)
+	}
+	f.client = &ledger.Client{Journal: f.journal, Bases: f.bases}
+	t.Cleanup(func() {
+		f.client.Close()
+		if err := f.journal.Close(); err != nil {
+			t.Errorf("journal: %v", err)
+		}
+		f.end()
+	})
+	return f
+}
+
+// newSink starts a sink.
+func (f *fleet) newSink() *ledger.Sink {
+	t := f.t
+	t.Helper()
+	s, err := ledger.NewSink(filepath.Join(t.TempDir(), "receipts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("sink: %v", err)
+		}
+	})
+	f.sinks = append(f.sinks, s)
+	return s
+}
+
+// receipts are the calls to all sinks, in the order they came.
+func (f *fleet) receipts() (all []ledger.Receipt) {
+	for _, s := range f.sinks {
+		all = append(all, s.Receipts()...)
+	}
+	slices.SortStableFunc(all, func(a, b ledger.Receipt) int { return a.At.Compare(b.At) })
+	return all
+}
+
+// end kills what runs, and tells the story, which shows if the test failed, or with -v.
+func (f *fleet) end() {
+	for _, r := range f.replicas {
+		if r.proc != nil {
+			r.proc.Kill()
+			if out := r.proc.Output(); strings.Contains(out, "DATA RACE") {
+				f.t.Errorf("replica %s: %s", r.name, out)
+			}
+		}
+	}
+	for _, line := range f.story {
+		f.t.Log(line)
+	}
+	for _, r := range f.replicas {
+		f.t.Logf("replica %s logged:\n%s", r.name, f.warnings(r, 40))
+	}
+}
+
+// warnings are the first n lines of a replica's log that are not routine.
+func (f *fleet) warnings(r *replica, n int) string {
+	data, _ := os.ReadFile(r.log)
+	var lines []string
+	for line := range strings.Lines(string(data)) {
+		if !strings.Contains(line, `"level":"info"`) || strings.Contains(line, `"shard"`) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[:min(n, len(lines))], "")
+}
+
+// tell adds to the story.
+func (f *fleet) tell(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.story = append(f.story, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// start starts a replica, or starts it again, and waits until it serves.
+func (f *fleet) start(name string, args ...string) *replica {
+	f.t.Helper()
+	r, err := f.launch(name, built.of(f.t, name), args...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+// redisPort begins the flag that says where Redis is.
+const redisPort = "--driver-redis-port="
+
+// launch is start for any goroutine.
+func (f *fleet) launch(name, program string, args ...string) (*replica, error) {
+	r := &replica{f: f, name: name, args: args, log: filepath.Join(filepath.Dir(f.redis.Dir), "log-"+name+"-"+fmt.Sprint(time.Now().UnixNano()))}
+	own := []string{
+		"--port=0", "--http=127.0.0.1:0", "--log=" + r.log,
+		"--driver=redis", fmt.Sprintf("--driver-redis-server-id=0-%d", shards-1),
+	}
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, redisPort) }) {
+		own = append(own, fmt.Sprint(redisPort, f.redis.Port))
+	}
+	cmd := exec.Command(program, slices.Concat(own, f.args, args)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	p, err := proc.StartCommand(cmd, func(string) error { return r.ready() })
+	if err != nil {
+		return nil, fmt.Errorf("replica %s: %w", name, err)
+	}
+	r.proc = p
+	f.mu.Lock()
+	f.replicas[name] = r
+	f.mu.Unlock()
+	f.tell("%s is up: %s", name, r.id)
+	return r, nil
+}
+
+// ready reads what the replica says when it serves.
+func (r *replica) ready() error {
+	line, err := r.logged("forsund is ready")
+	if err != nil {
+		return err
+	}
+	if line == nil {
+		return errors.New("it does not say that it is ready")
+	}
+	r.id, _ = line["replica"].(string)
+	r.thrift, _ = line["thrift"].(string)
+	r.http, _ = line["http"].(string)
+	return nil
+}
+
+// logged returns the first line of the replica's log with that message, or nil.
+func (r *replica) logged(message string) (map[string]any, error) {
+	data, err := os.ReadFile(r.log)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for line := range bytes.Lines(data) {
+		var fields map[string]any
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // being written
+		}
+		if err := json.Unmarshal(line, &fields); err != nil {
+			return nil, fmt.Errorf("log line %q: %w", line, err)
+		}
+		if fields["message"] == message {
+			return fields, nil
+		}
+	}
+	return nil, nil
+}
+
+// bases are the HTTP addresses of the replicas that are up.
+func (f *fleet) bases() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []string
+	for _, r := range f.replicas {
+		if r.proc != nil && !r.hung {
+			all = append(all, "http://"+r.http)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// take takes a replica off the list of those that are up.
+func (f *fleet) take(name string) (*proc.Process, *replica) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.replicas[name]
+	p := r.proc
+	r.proc = nil
+	return p, r
+}
+
+// kill ends a replica as a crash does, and notes its death if it ran firings.
+func (f *fleet) kill(name string, worked bool) {
+	p, r := f.take(name)
+	f.tell("%s is killed", name)
+	p.Kill()
+	if worked {
+		f.mu.Lock()
+		f.deaths = append(f.deaths, ledger.Death{Agent: agent(name), At: time.Now()})
+		f.mu.Unlock()
+	}
+	f.races(r, p)
+}
+
+// stop ends a replica as an operator does.
+func (f *fleet) stop(name string) error {
+	p, r := f.take(name)
+	f.tell("%s is stopped", name)
+	err := p.Stop()
+	f.tell("%s has ended", name)
+	f.races(r, p)
+	return err
+}
+
+// pause stops a replica where it stands until resume. Nobody asks it meanwhile.
+func (f *fleet) pause(r *replica) {
+	f.t.Helper()
+	f.mu.Lock()
+	r.hung = true
+	f.mu.Unlock()
+	if err := r.proc.Pause(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.tell("%s is paused", r.name)
+}
+
+func (f *fleet) resume(r *replica) {
+	f.t.Helper()
+	f.tell("%s goes on", r.name)
+	if err := r.proc.Resume(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.mu.Lock()
+	r.hung = false
+	f.mu.Unlock()
+}
+
+// notLogged fails the test if a replica that runs logged a message.
+func (f *fleet) notLogged(message string) {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		line, err := r.logged(message)
+		if err != nil {
+			f.t.Error(err)
+		}
+		if line != nil {
+			f.t.Errorf("replica %s logged %v", r.name, line)
+		}
+	}
+}
+
+// rescued is what is logged when a worker was declared dead.
+const rescued = "rescued firings of a dead worker"
+
+// races fails the test if a process that has ended reported data races.
+func (f *fleet) races(r *replica, p *proc.Process) {
+	if out := p.Output(); strings.Contains(out, "DATA RACE") {
+		f.t.Errorf("replica %s: %s", r.name, out)
+	}
+}
+
+// leader returns the replica that holds a shard's lease, and its value; nil if
+// none does.
+func (f *fleet) leader(shard int) (r *replica, lease string) {
+	f.t.Helper()
+	reply, err := redistest.Try(f.redis.Addr, "GET", fmt.Sprintf("forsun:{%d}:leader", shard))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	lease, _ = reply.(string)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.replicas {
+		if strings.Contains(lease, ":"+r.id+":") {
+			return r, lease
+		}
+	}
+	return nil, lease
+}
+
+// spread waits until every shard has a leader, and each of n replicas leads one.
+func (f *fleet) spread(n int) {
+	f.t.Helper()
+	eventually(f.t, "every shard led", 20*time.Second, func() bool {
+		leaders := make(map[string]bool)
+		for shard := range shards {
+			if r, _ := f.leader(shard); r != nil {
+				leaders[r.name] = true
+			} else {
+				return false
+			}
+		}
+		return len(leaders) >= n
+	})
+}
+
+// judge waits until everything that has to fire by until has, though no longer
+// than bound, and then for what may come too much: until the last death's firings
+// would have been rescued, and a second.
+func (f *fleet) judge(rules ledger.Rules, bound time.Duration) *ledger.Verdict {
+	f.t.Helper()
+	f.mu.Lock()
+	rules.Deaths = slices.Clone(f.deaths)
+	f.mu.Unlock()
+	settled := time.Now().Add(time.Second)
+	for _, d := range rules.Deaths {
+		if at := d.At.Add(rules.Rerun); at.After(settled) {
+			settled = at
+		}
+	}
+	deadline := time.Now().Add(bound)
+	for time.Now().Before(deadline) {
+		if ledger.Missing(f.journal, f.receipts(), rules) == 0 && time.Now().After(settled) {
+			break
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	v := ledger.Judge(f.journal, f.receipts(), rules)
+	if problems := v.Problems(10); problems != "" {
+		f.t.Errorf("%s\n%s", v, problems)
+	}
+	return v
+}
+
+// eventually polls until done.
+func eventually(t *testing.T, what string, bound time.Duration, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(bound); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s for: %s", bound, what)
+		}
+	}
+}
+
+// exchange sends bytes to a server and returns what comes back at once.
+func exchange(addr string, request []byte) (string, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write(request); err != nil {
+		return "", err
+	}
+	b := make([]byte, 4096)
+	n, err := c.Read(b)
+	return string(b[:n]), err
+}

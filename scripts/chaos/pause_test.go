@@ -1,0 +1,147 @@
+package chaos
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/scripts/chaos/ledger"
+)
+
+// leaseTime is how long a lease lives.
+const leaseTime = 2500 * time.Millisecond
+
+// TestLeaderPaused: a leader is stopped where it stands for two lease times, with a
+// claim that it has sent and that Redis has not seen, and goes on. The claim comes
+// when another leads: it is refused. Everything runs once.
+func TestLeaderPaused(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	proxy := redistest.NewProxy(t, f.redis.Addr)
+	// The last request of the leader's that claims: of its scripts only that one
+	// has schedule, index and quarantine among its keys.
+	var claim atomic.Pointer[[]byte]
+	proxy.DropNextReplyMatching(func(request []byte) bool {
+		if bytes.Contains(request, []byte(":quarantine")) && bytes.Contains(request, []byte(":index")) && bytes.Contains(request, []byte(":leader")) {
+			kept := bytes.Clone(request)
+			claim.Store(&kept)
+		}
+		return false
+	})
+	a := f.start("a", redisPort+proxy.Port())
+	for _, name := range []string{"b", "c"} {
+		f.start(name)
+	}
+	f.spread(3)
+	l := newLoad(f, pick(600, 6_000), pick(12*time.Second, 30*time.Second))
+	eventually(t, "firings", 10*time.Second, func() bool { return f.sink.Called(agent("a"), f.began) })
+
+	next := time.Now().Truncate(time.Second).Add(time.Second)
+	time.Sleep(time.Until(next.Add(-50 * time.Millisecond))) // after the reading ahead, before the tick
+	claim.Store(nil)
+	proxy.Hold()
+	held := time.Now()
+	eventually(t, "a claim of a's that Redis does not see", 3*time.Second, func() bool { return claim.Load() != nil })
+	f.pause(a)
+	late := *claim.Load()
+	shard, lease := 0, ""
+	for shard = range shards {
+		if r, value := f.leader(shard); r == a && bytes.Contains(late, []byte(value)) {
+			lease = value
+			break
+		}
+	}
+	if lease == "" {
+		t.Fatalf("a claimed under no lease that it holds: %q", late)
+	}
+	eventually(t, "another leader", 10*time.Second, func() bool { r, _ := f.leader(shard); return r != nil && r != a })
+	time.Sleep(time.Until(held.Add(2 * leaseTime)))
+
+	monitor, err := redistest.Dial(f.redis.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer monitor.Close()
+	if _, err := monitor.Do("MONITOR"); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan struct{})
+	go func() {
+		for {
+			line, err := monitor.Receive()
+			if err != nil {
+				return
+			}
+			if text, _ := line.(string); strings.Contains(text, lease) && strings.Contains(text, ":quarantine") {
+				close(seen)
+				return
+			}
+		}
+	}()
+	proxy.Heal()
+	select {
+	case <-seen:
+		f.tell("the claim of a under %s has come, %s after it was sent", lease, time.Since(held).Round(time.Millisecond))
+	case <-time.After(10 * time.Second):
+		t.Error("the late claim never came")
+	}
+	f.resume(a)
+	// What Redis answered: it is asked the same again, by another connection.
+	if got, err := exchange(f.redis.Addr, late); got != "*1\r\n:1\r\n" {
+		t.Errorf("the late claim is answered %q, %v; want that it is fenced, {1}", got, err)
+	}
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: 2*leaseTime + claimWithin}, 30*time.Second)
+	f.notLogged(rescued)
+	t.Logf("paused for %s: %s", 2*leaseTime, v)
+	if line, _ := a.logged("stepped down"); line == nil {
+		t.Error("a does not say that it stepped down")
+	} else {
+		t.Logf("a: stepped down, shard %v, term %v: %v", line["shard"], line["term"], line["error"])
+	}
+}
+
+// TestRedisPaused: Redis is stopped where it stands, with firings running. Nobody
+// is declared dead for it, nothing runs twice, and everything that was missed
+// fires.
+func TestRedisPaused(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	for _, name := range []string{"a", "b", "c"} {
+		f.start(name)
+	}
+	f.spread(3)
+	outage := pick(6*time.Second, 20*time.Second)
+	l := newLoad(f, pick(600, 6_000), 8*time.Second+outage)
+	const held = 20
+	for i := range held {
+		plan := ledger.HTTPPlan(fmt.Sprintf("held-%d", i), ledger.Spec{Every: 2, Count: 1}, f.sink.URL+"/hold")
+		if err := f.client.Create(t.Context(), plan); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "firings that run", 20*time.Second, func() bool {
+		n := 0
+		for _, r := range f.sink.Receipts() {
+			if strings.HasPrefix(r.Key, "held-") {
+				n++
+			}
+		}
+		return n == held
+	})
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond)))
+	f.redis.Pause()
+	f.tell("Redis is paused")
+	paused := time.Now()
+	time.Sleep(time.Second)
+	f.sink.Release() // they finish while nothing can be written
+	time.Sleep(time.Until(paused.Add(outage)))
+	f.redis.Resume()
+	f.tell("Redis goes on")
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: outage + claimWithin}, 30*time.Second)
+	f.notLogged(rescued)
+	t.Logf("Redis paused for %s: %s", outage, v)
+}
