@@ -20,7 +20,7 @@ func TestHangingAndOverdue(t *testing.T) {
 		hanging = 500
 		probes  = 20 // in each second
 		targets = 3 * 64
-		quiet   = 5 // seconds
+		quiet   = 4 // seconds
 	)
 	overdue := pick(10_000, 100_000)
 	// The mass takes both processors of a small machine while it lasts, the short form

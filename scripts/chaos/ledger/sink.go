@@ -23,6 +23,7 @@ type Receipt struct {
 	Agent   string    // who called: its User-Agent
 	At      time.Time // when it was received
 	Done    time.Time // when the answer was sent; zero: it was not
+	Gone    bool      // the caller went before
 }
 
 // Sink is an HTTP server for the calls of firings. A call to /hold… is answered
@@ -91,6 +92,9 @@ func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-wait:
 		case <-r.Context().Done():
+			s.mu.Lock()
+			receipt.Gone = true
+			s.mu.Unlock()
 			return
 		}
 	}
@@ -144,6 +148,19 @@ func (s *Sink) Called(agent string, since time.Time) bool {
 		}
 	}
 	return false
+}
+
+// Running counts the calls that are not answered, by who made them.
+func (s *Sink) Running() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by := make(map[string]int)
+	for _, r := range s.receipts {
+		if r.Done.IsZero() && !r.Gone {
+			by[r.Agent]++
+		}
+	}
+	return by
 }
 
 // Receipts returns the calls in the order they came.

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"maps"
-	"strconv"
 	"time"
 )
 
@@ -126,6 +125,3 @@ func (p *Plan) body() map[string]any {
 func HTTPPlan(key string, spec Spec, url string) Plan {
 	return Plan{Key: key, Spec: spec, Params: map[string]string{"url": url}}
 }
-
-// number writes an integer.
-func number[T ~int | ~int64](n T) string { return strconv.FormatInt(int64(n), 10) }

@@ -1,6 +1,0 @@
-//go:build race
-
-package chaos
-
-// buildFlags builds forsund as these tests are built.
-var buildFlags = []string{"-race"}
