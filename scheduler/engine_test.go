@@ -314,6 +314,37 @@ func TestEngineHangingTargetCostsItsOwnSlotsOnly(t *testing.T) {
 	checkOnceNeverEarly(t, r.wait(t, "everything", storetest.Ended(150)))
 }
 
+// TestEngineLateFiringsToABusyTarget: firings that are late since nothing led, and more
+// than their target takes at once, are run as fast as it takes them, not put off for
+// the longer the later they are.
+func TestEngineLateFiringsToABusyTarget(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, scheduler.SystemClock{}, func(o *scheduler.EngineOptions) {
+		o.Slots = map[string]int{"record": 20, "other": 20}
+		o.TargetSlots = 4
+	})
+	began := time.Now()
+	const n = 200
+	for i := range n {
+		key := fmt.Sprintf("late%d", i)
+		r.rec.Do(key, func(context.Context, *scheduler.Firing) (scheduler.Output, error) {
+			time.Sleep(10 * time.Millisecond)
+			return nil, nil
+		})
+		r.put(t, &scheduler.Plan{
+			Key: key, Action: "record", Params: map[string]string{"target": "busy"}, Revision: scheduler.Revision(i + 1), Due: began.Unix() - 50,
+			Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 1, Week: scheduler.Any, Count: 1},
+		})
+	}
+	checkOnceNeverEarly(t, r.wait(t, "everything", storetest.Ended(n)))
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if r.counters.Deferred.Load() == 0 {
+		t.Error("nothing was deferred: this has shown nothing")
+	}
+}
+
 func TestEngineDrainHandsBackWhatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, scheduler.SystemClock{}, func(o *scheduler.EngineOptions) { o.DrainTimeout = 50 * time.Millisecond })

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -39,5 +41,44 @@ func TestRescuerJudgesByManyReadsOverTime(t *testing.T) {
 		if got := len(dead) == 1; got != row.want {
 			t.Errorf("%s: dead = %v, want %v", row.why, got, row.want)
 		}
+	}
+}
+
+// stillStore shows a worker that does not beat, and counts who rescues it.
+type stillStore struct {
+	Store
+	rescues int
+}
+
+func (s *stillStore) Holders(context.Context, int) ([]Holder, error) {
+	return []Holder{{Worker: "w", Beats: 7}}, nil
+}
+
+func (s *stillStore) Rescue(context.Context, Lease, Holder, int, int) (int, error) {
+	s.rescues++
+	return 0, nil
+}
+
+func TestRescuerKnowsTheDeadBeforeItLeads(t *testing.T) {
+	store := &stillStore{}
+	var lease atomic.Pointer[Lease]
+	r := &rescuer{e: &Engine{store: store, opts: DefaultEngineOptions()}, lease: &lease}
+	start := time.Now()
+	read := func(at time.Duration) {
+		t.Helper()
+		if err := r.runOnce(t.Context(), start.Add(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at := time.Duration(0); at <= 10*time.Second; at += time.Second {
+		read(at)
+	}
+	if store.rescues != 0 {
+		t.Errorf("rescued %d times without a lease", store.rescues)
+	}
+	lease.Store(&Lease{Value: "1:me:x"})
+	read(11 * time.Second)
+	if store.rescues != 1 {
+		t.Errorf("rescued %d times by its first read as the leader, want once", store.rescues)
 	}
 }

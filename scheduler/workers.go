@@ -18,8 +18,9 @@ const (
 	// finishes nothing; then it is deferred.
 	waitMoving = time.Second
 	// deferMin and deferMax bound how long a deferred firing stays away. It grows with
-	// how late the firing is, so that a long queue before a hanging target is not
-	// taken and put back over and over.
+	// how long the firing has waited for its target, so that a long queue before a
+	// hanging target is not taken and put back over and over. That it is late for
+	// another reason, such as a store that was away, makes it wait no longer.
 	deferMin = 500 * time.Millisecond
 	deferMax = 30 * time.Second
 	// cutGrace is how long attempts may take to end after they were cut off.
@@ -71,6 +72,7 @@ type target struct {
 	running int
 	waiting []*Firing // each in a slot of the action already
 	moved   time.Time // when an attempt last began or ended (monotonic)
+	full    time.Time // since when all its slots are taken (monotonic); zero: they are not
 }
 
 func newWorkers(e *Engine) *workers {
@@ -335,7 +337,7 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 		case t.running+len(t.waiting) < p.slots/2 && now.Sub(t.moved) < waitMoving:
 			t.waiting = append(t.waiting, f)
 		default:
-			w.deferFiring(f)
+			w.deferFiring(f, t)
 		}
 	}
 	return filled
@@ -346,6 +348,9 @@ func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f
 	if t != nil {
 		t.running++
 		t.moved = time.Now()
+		if t.running >= w.e.opts.TargetSlots && t.full.IsZero() {
+			t.full = t.moved
+		}
 	}
 	w.attempts.Add(1)
 	w.e.counters.Executing.Add(1)
@@ -370,7 +375,10 @@ func (w *workers) targetDone(ctx context.Context, p *pool, t *target, name strin
 		next := t.waiting[0]
 		t.waiting = t.waiting[1:]
 		w.launch(ctx, p, t, name, next)
-	} else if t.running == 0 && len(t.waiting) == 0 {
+		return
+	}
+	t.full = time.Time{}
+	if t.running == 0 && len(t.waiting) == 0 {
 		delete(p.targets, name)
 	}
 }
@@ -387,9 +395,13 @@ func (w *workers) finished(shard int, fs []Finish) {
 }
 
 // deferFiring puts a firing back whose target has no room. Call with mu held.
-func (w *workers) deferFiring(f *Firing) {
+func (w *workers) deferFiring(f *Firing, t *target) {
 	now := w.e.clock.Now()
-	wait := min(max(now.Sub(time.Unix(f.Due, 0))/2, deferMin), deferMax)
+	waited := now.Sub(time.Unix(f.Due, 0))
+	if !t.full.IsZero() {
+		waited = min(waited, time.Since(t.full))
+	}
+	wait := min(max(waited/2, deferMin), deferMax)
 	wait += time.Duration(rand.Int64N(int64(wait)/2 + 1))
 	w.e.counters.Deferred.Add(1)
 	w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Defer, At: now.Add(wait)})
@@ -405,7 +417,7 @@ func (w *workers) deferStuck(now time.Time) {
 				continue
 			}
 			for _, f := range t.waiting {
-				w.deferFiring(f)
+				w.deferFiring(f, t)
 			}
 			t.waiting = nil
 		}
