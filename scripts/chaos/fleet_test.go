@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,20 +182,23 @@ func (f *fleet) end() {
 		f.t.Log(line)
 	}
 	for _, r := range f.replicas {
-		f.t.Logf("replica %s logged:\n%s", r.name, f.warnings(r, 40))
+		f.t.Logf("replica %s logged:\n%s", r.name, f.warnings(r, 20))
 	}
 }
 
-// warnings are the first n lines of a replica's log that are not routine.
+// warnings are the lines of a replica's log that are not routine, at most n with the
+// same message.
 func (f *fleet) warnings(r *replica, n int) string {
 	data, _ := os.ReadFile(r.log)
-	var lines []string
+	var b strings.Builder
+	seen := make(map[string]int)
 	for line := range strings.Lines(string(data)) {
-		if !strings.Contains(line, `"level":"info"`) || strings.Contains(line, `"shard"`) {
-			lines = append(lines, line)
+		_, message, _ := strings.Cut(line, `"message":`)
+		if seen[message]++; seen[message] <= n && (!strings.Contains(line, `"level":"info"`) || strings.Contains(line, `"shard"`)) {
+			b.WriteString(line)
 		}
 	}
-	return strings.Join(lines[:min(n, len(lines))], "")
+	return b.String()
 }
 
 // tell adds to the story.
@@ -422,7 +426,37 @@ func (f *fleet) judge(rules ledger.Rules, bound time.Duration) *ledger.Verdict {
 	if problems := v.Problems(10); problems != "" {
 		f.t.Errorf("%s\n%s", v, problems)
 	}
+	f.rest()
 	return v
+}
+
+// rest waits until nothing is queued, runs, or waits to be retried, and checks that
+// nothing is a dead letter or in quarantine.
+func (f *fleet) rest() {
+	f.t.Helper()
+	type shard struct{ Backlog, Dead, Quarantined int64 }
+	eventually(f.t, "nothing to be under way", 30*time.Second, func() bool {
+		response, err := http.Get(f.bases()[0] + "/v1/shards")
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var answer struct{ Data []shard }
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+			f.t.Fatal(err)
+		}
+		if len(answer.Data) != shards { // Redis is waited for
+			return false
+		}
+		var sum shard
+		for _, s := range answer.Data {
+			sum.Backlog, sum.Dead, sum.Quarantined = sum.Backlog+s.Backlog, sum.Dead+s.Dead, sum.Quarantined+s.Quarantined
+		}
+		if sum.Dead+sum.Quarantined > 0 {
+			f.t.Fatalf("%d dead letters, %d plans in quarantine, want none", sum.Dead, sum.Quarantined)
+		}
+		return sum.Backlog == 0
+	})
 }
 
 // eventually polls until done.
