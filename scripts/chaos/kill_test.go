@@ -14,6 +14,8 @@ const (
 	claimWithin = 3 * time.Second        // a leader was killed: its shards fire again
 	rerunWithin = 12 * time.Second       // a worker was killed: its firings run again
 	handOver    = 300 * time.Millisecond // a replica was stopped
+	// anyLate is what no firing is late that was not rescued, however busy the machine.
+	anyLate = 15 * time.Second
 	// finishWithin is how long an answered firing may wait for its finish to be
 	// written, on a machine that is busy with other tests.
 	finishWithin = time.Second
@@ -85,6 +87,31 @@ func (f *fleet) outages(next func() string, first, period time.Duration, end tim
 	}
 }
 
+// late judges the firings of the seconds that outages touch: they may be as late as
+// promised, beyond what this machine adds. The control is the latest firing of the
+// other seconds.
+func (f *fleet) late(v *ledger.Verdict, outages []time.Time, promised time.Duration) {
+	f.t.Helper()
+	touched := make(map[int64]bool)
+	for _, at := range outages {
+		for s := int64(-1); s <= 3; s++ { // the next start falls into the last two
+			touched[at.Unix()+s] = true
+		}
+	}
+	var during, control time.Duration
+	for second, late := range v.BySecond {
+		if touched[second] {
+			during = max(during, late)
+		} else {
+			control = max(control, late)
+		}
+	}
+	f.t.Logf("latest %s; in the seconds without outages %s", during, control)
+	if during > promised+control {
+		f.t.Errorf("latest %s, want at most %s beyond the %s of the seconds without outages", during, promised, control)
+	}
+}
+
 // TestKilled: replicas that lead and work are killed and come back. Nothing is
 // lost or early; what the dead held runs again, within 12 s and under its id;
 // everything else is claimed within 3 s and runs once.
@@ -97,12 +124,13 @@ func TestKilled(t *testing.T) {
 	}
 	f.spread(len(names))
 	l := newLoad(f, pick(2_000, 20_000), pick(12*time.Second, time.Minute))
-	f.outages(f.busy, pick(4*time.Second, 5*time.Second), pick(time.Minute, 10*time.Second), l.end, func(name string) error {
+	kills := f.outages(f.busy, pick(4*time.Second, 5*time.Second), pick(time.Minute, 10*time.Second), l.end, func(name string) error {
 		f.kill(name, true)
 		return nil
 	})
-	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: claimWithin, Rerun: rerunWithin, Finish: finishWithin}, time.Minute)
-	t.Logf("%d killed: %s", len(f.deaths), v)
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rerun: rerunWithin, Finish: finishWithin}, time.Minute)
+	t.Logf("%d killed: %s", len(kills), v)
+	f.late(v, kills, claimWithin)
 	if v.Rescued == 0 {
 		t.Error("nobody ran anything when killed: this has shown nothing")
 	}
@@ -122,19 +150,17 @@ func TestLeadersKilled(t *testing.T) {
 	}
 	f.spread(len(leaders))
 	l := newLoad(f, pick(2_000, 20_000), pick(12*time.Second, time.Minute))
-	killed := 0
-	f.outages(inTurn(leaders...), pick(3*time.Second, 5*time.Second), pick(5*time.Second, 10*time.Second), l.end, func(name string) error {
-		killed++
+	kills := f.outages(inTurn(leaders...), pick(3*time.Second, 5*time.Second), pick(5*time.Second, 10*time.Second), l.end, func(name string) error {
 		f.kill(name, false)
 		return nil
 	})
-	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: claimWithin}, time.Minute)
-	t.Logf("%d killed: %s", killed, v)
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate}, time.Minute)
+	t.Logf("%d killed: %s", len(kills), v)
+	f.late(v, kills, claimWithin)
 }
 
 // TestStopped: replicas are stopped and come back. Everything runs once, at most
-// 300 ms late, beyond what this machine adds: the control is the latest firing of
-// the seconds in which nothing was stopped or started.
+// 300 ms late.
 func TestStopped(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -145,25 +171,7 @@ func TestStopped(t *testing.T) {
 	f.spread(len(names))
 	l := newLoad(f, pick(2_000, 20_000), pick(12*time.Second, time.Minute))
 	stops := f.outages(inTurn(names...), pick(3*time.Second, 5*time.Second), pick(5*time.Second, 10*time.Second), l.end, f.stop)
-	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: claimWithin}, time.Minute)
-
-	// A second that a stop or a start falls into, or comes just before.
-	touched := make(map[int64]bool)
-	for _, at := range stops {
-		for _, s := range []int64{-1, 0, 1, 2, 3} {
-			touched[at.Unix()+s] = true
-		}
-	}
-	var during, control time.Duration
-	for second, late := range v.BySecond {
-		if touched[second] {
-			during = max(during, late)
-		} else {
-			control = max(control, late)
-		}
-	}
-	t.Logf("%d stopped: latest %s, in the other seconds %s: %s", len(stops), during, control, v)
-	if during > handOver+control {
-		t.Errorf("latest %s while replicas were stopped, want at most %s beyond the %s of the other seconds", during, handOver, control)
-	}
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate}, time.Minute)
+	t.Logf("%d stopped: %s", len(stops), v)
+	f.late(v, stops, handOver)
 }

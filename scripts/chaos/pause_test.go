@@ -94,7 +94,7 @@ func TestLeaderPaused(t *testing.T) {
 	if got, err := exchange(f.redis.Addr, late); got != "*1\r\n:1\r\n" {
 		t.Errorf("the late claim is answered %q, %v; want that it is fenced, {1}", got, err)
 	}
-	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: 2*leaseTime + claimWithin}, 30*time.Second)
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: 2*leaseTime + 2*claimWithin}, 30*time.Second)
 	f.notLogged(rescued)
 	t.Logf("paused for %s: %s", 2*leaseTime, v)
 	if line, _ := a.logged("stepped down"); line == nil {
@@ -141,7 +141,7 @@ func TestRedisPaused(t *testing.T) {
 	time.Sleep(time.Until(paused.Add(outage)))
 	f.redis.Resume()
 	f.tell("Redis goes on")
-	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: outage + claimWithin}, 30*time.Second)
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: outage + 2*claimWithin}, 30*time.Second)
 	f.notLogged(rescued)
 	t.Logf("Redis paused for %s: %s", outage, v)
 }
