@@ -12,7 +12,7 @@ import (
 
 // attempt runs a firing's action once and decides what is to become of it.
 func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
-	opts, _ := ParseOptions(f.Plan.Params) // checked at creation; what a newer version knows more counts as not given
+	opts := f.Plan.options()
 	timeout := opts.TimeoutOr(e.timeout(action, f))
 	started := e.clock.Now()
 	mono := time.Now()

@@ -55,6 +55,17 @@ func ParseOptions(params map[string]string) (PlanOptions, error) {
 	return o, firstErr
 }
 
+// options returns the options of a plan that was stored, for running it: what cannot
+// be read (another version checked it when the plan was created) counts as not given.
+func (p *Plan) options() (o PlanOptions) {
+	for _, name := range [...]string{OptionRetries, OptionRetryDelay, OptionTimeout} { // cheaper than to look at every parameter
+		if value, ok := p.Params[name]; ok {
+			_ = o.set(name, value)
+		}
+	}
+	return o
+}
+
 func (o *PlanOptions) set(name, value string) (err error) {
 	field := "params." + name
 	switch name {

@@ -26,6 +26,9 @@ const (
 	// readAheadBytes bounds what is held of the next second, per shard.
 	readAheadBytes = 32 << 20
 	promoteBatch   = 1000
+	// promoteEvery is how often it is looked for retries that others have stored while
+	// a mass of plans is claimed: to ask between any two pages costs a burst a tenth.
+	promoteEvery = 50 * time.Millisecond
 	// trustMargin is kept free of the end of trust: a claim begun must be answered by then.
 	trustMargin = 50 * time.Millisecond
 )
@@ -142,11 +145,14 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 	}
 	open := make(map[string]*sweep)
 	var failed error
-	for looked := (time.Time{}); ; {
-		if err := l.promote(ctx, p); final(ctx, err) {
-			return err
-		} else if err != nil {
-			failed = err
+	for looked, promoted := (time.Time{}), (time.Time{}); ; {
+		if now := time.Now(); now.Sub(promoted) >= promoteEvery || !l.nextRetry.IsZero() && !l.nextRetry.After(l.e.now()) {
+			promoted = now
+			if err := l.promote(ctx, p); final(ctx, err) {
+				return err
+			} else if err != nil {
+				failed = err
+			}
 		}
 		// However long the mass of one action takes, what becomes due of the others
 		// meanwhile is found by the next look.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,7 +46,25 @@ type workers struct {
 
 	finishers map[int]*finisher
 	attempts  sync.WaitGroup
+
+	jobs    chan job       // to a goroutine that has nothing to do
+	idle    atomic.Int64   // how many of those there are
+	quit    chan struct{}  // closed when they are to end
+	runners sync.WaitGroup // all of them
 }
+
+// job is a firing in its slots, about to be run.
+type job struct {
+	ctx    context.Context
+	pool   *pool
+	target *target // nil: it has none
+	name   string  // of the target
+	firing *Firing
+}
+
+// maxIdle bounds the goroutines that wait for the next firing to run. A new
+// one for each costs more than many a firing, since its stack has to grow first.
+const maxIdle = 256
 
 // receipt names a delivery.
 type receipt struct {
@@ -82,6 +101,7 @@ func newWorkers(e *Engine) *workers {
 		takes:     make(map[int]*takes),
 		handed:    make(map[int]*takes),
 		finishers: make(map[int]*finisher),
+		jobs:      make(chan job), quit: make(chan struct{}),
 	}
 	for _, name := range e.opts.Work {
 		action, _ := e.actions.Get(name)
@@ -136,10 +156,11 @@ func (w *workers) run(ctx context.Context, led <-chan struct{}) {
 	<-led
 
 	w.handBackWaiting()
-	if !waitFor(&w.attempts, w.e.opts.DrainTimeout) {
+	ended := waitFor(&w.attempts, w.e.opts.DrainTimeout)
+	if !ended {
 		w.e.log.Warn().Dur("after", w.e.opts.DrainTimeout).Msg("drain time is over: cutting off running attempts")
 		cut(ErrShuttingDown)
-		if !waitFor(&w.attempts, cutGrace) {
+		if ended = waitFor(&w.attempts, cutGrace); !ended {
 			w.e.log.Error().Msg("attempts do not end; their firings will be rescued")
 		}
 	}
@@ -148,12 +169,16 @@ func (w *workers) run(ctx context.Context, led <-chan struct{}) {
 	for _, f := range w.finishers {
 		f.close()
 	}
+	close(w.quit)
 	if !waitFor(&finishing, w.e.opts.StoreTimeout) {
 		w.e.log.Error().Msg("the store does not accept the last finishes; their firings will run again")
 	}
 	stopServing()
 	finishing.Wait()
 	loops.Wait()
+	if ended { // else they are let go with the process
+		w.runners.Wait()
+	}
 }
 
 // waitFor waits for wg, at most d, and says whether it ended.
@@ -343,7 +368,7 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 	return filled
 }
 
-// launch runs f in a goroutine of its own. Call with mu held.
+// launch runs f, beside everything else. Call with mu held.
 func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f *Firing) {
 	if t != nil {
 		t.running++
@@ -354,15 +379,39 @@ func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f
 	}
 	w.attempts.Add(1)
 	w.e.counters.Executing.Add(1)
-	go func() {
-		defer w.attempts.Done()
-		finish := w.e.attempt(ctx, p.action, f)
-		w.e.counters.Executing.Add(-1)
-		if t != nil {
-			w.targetDone(ctx, p, t, name)
+	j := job{ctx, p, t, name, f}
+	select {
+	case w.jobs <- j:
+	default:
+		w.runners.Go(func() { w.runJobs(j) })
+	}
+}
+
+// runJobs runs a firing, and then others that come while few enough wait for one.
+func (w *workers) runJobs(j job) {
+	for {
+		w.runJob(j)
+		if w.idle.Add(1) > maxIdle {
+			w.idle.Add(-1)
+			return
 		}
-		w.finishers[f.Shard].add(finish)
-	}()
+		select {
+		case j = <-w.jobs:
+			w.idle.Add(-1)
+		case <-w.quit:
+			return
+		}
+	}
+}
+
+func (w *workers) runJob(j job) {
+	defer w.attempts.Done()
+	finish := w.e.attempt(j.ctx, j.pool.action, j.firing)
+	w.e.counters.Executing.Add(-1)
+	if j.target != nil {
+		w.targetDone(j.ctx, j.pool, j.target, j.name)
+	}
+	w.finishers[j.firing.Shard].add(finish)
 }
 
 // targetDone frees a slot of a target and gives it to the next who waits for it.

@@ -20,9 +20,10 @@ if start and tonumber(start) == tonumber(ARGV[3]) then
 else
   start = call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[3])
   local stop = start + call('ZCOUNT', KEYS[1], ARGV[3], ARGV[3])
+  local middle = start -- first, since what was before has mostly been claimed
   while start < stop do
-    local middle = math.floor((start + stop) / 2)
     if before(ARGV[4], call('ZRANGE', KEYS[1], middle, middle)[1]) then stop = middle else start = middle + 1 end
+    middle = math.floor((start + stop) / 2)
   end
 end
 local stop = math.min(start + ARGV[2], call('ZCOUNT', KEYS[1], '-inf', ARGV[1]))
