@@ -57,6 +57,10 @@
 //	store             decides: a step under a lease that is not the current one
 //	                  fails with ErrFenced, whatever its sender believes
 //
+// A claim may hand firings straight to free slots of the leader's own replica, in
+// its reply, as a take would: they are running without a way through the queue. It is
+// handed no more than its part of the fleet, so that the others have work.
+//
 // A leader also stops by itself: its trust in a lease ends at (start of the
 // last successful campaign or renewal + TTL − margin) on its monotonic clock,
 // and a lease is renewed only while the shard loop completes its passes.
