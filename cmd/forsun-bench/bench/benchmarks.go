@@ -11,8 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/thrift/lib/go/thrift"
+
 	"github.com/snower/forsun/rpc"
 	"github.com/snower/forsun/rpc/client"
+	"github.com/snower/forsun/rpc/gen/forsun"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -95,10 +98,6 @@ func (d direct) close() error { return nil }
 type remote struct{ c *client.Client }
 
 func (r remote) create(ctx context.Context, requests []scheduler.Request) error {
-	if len(requests) == 1 {
-		_, err := r.c.Create(ctx, requests[0])
-		return err
-	}
 	results, err := r.c.CreateMany(ctx, requests)
 	for _, res := range results {
 		err = errors.Join(err, res.Err)
@@ -106,6 +105,33 @@ func (r remote) create(ctx context.Context, requests []scheduler.Request) error 
 	return err
 }
 func (r remote) close() error { return r.c.Close() }
+
+// legacy is a connection as the clients that exist make it: unframed, strict binary,
+// one createTimeout a plan.
+type legacy struct {
+	transport thrift.TTransport
+	client    *forsun.ForsunClient
+}
+
+func dialLegacy(address string) (*legacy, error) {
+	conf := &thrift.TConfiguration{ConnectTimeout: 5 * time.Second, SocketTimeout: 30 * time.Second}
+	transport := thrift.NewTBufferedTransport(thrift.NewTSocketConf(address, conf), 4096)
+	if err := transport.Open(); err != nil {
+		return nil, err
+	}
+	return &legacy{transport, forsun.NewForsunClientFactory(transport, thrift.NewTBinaryProtocolFactoryConf(conf))}, nil
+}
+
+func (l *legacy) create(ctx context.Context, requests []scheduler.Request) error {
+	for _, r := range requests {
+		const open = scheduler.Any
+		if _, err := l.client.CreateTimeout(ctx, r.Key, int16(r.Schedule.Second), open, open, open, open, open, 1, r.Action, r.Params); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+func (l *legacy) close() error { return l.transport.Close() }
 
 // serveThrift serves r on loopback and returns the address.
 func serveThrift(r *rig) (address string, stop func(), err error) {
@@ -132,14 +158,19 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 		return nil, err
 	}
 	defer r.stop()
-	connect := func() creator { return direct{r.service} }
+	connect := func() (creator, error) { return direct{r.service}, nil }
 	if o.thrift {
 		address, stop, err := serveThrift(r)
 		if err != nil {
 			return nil, err
 		}
 		defer stop()
-		connect = func() creator { return remote{client.New(client.DefaultOptions(address))} }
+		connect = func() (creator, error) {
+			if o.bulk == 1 {
+				return dialLegacy(address)
+			}
+			return remote{client.New(client.DefaultOptions(address))}, nil
+		}
 	}
 
 	bar := o.bar(o.plans, "creating")
@@ -152,7 +183,11 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 	start := time.Now()
 	for range o.clients {
 		clients.Go(func() {
-			c := connect()
+			c, err := connect()
+			if err != nil {
+				cancel(err)
+				return
+			}
 			defer c.close()
 			for ctx.Err() == nil {
 				from := int(next.Add(int64(o.bulk))) - o.bulk
