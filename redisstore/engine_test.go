@@ -31,13 +31,20 @@ type replica struct {
 	rec     *storetest.Recorder
 }
 
-// newReplica starts a replica that leads all shards.
+// newReplica starts a replica that leads all shards and works.
 func newReplica(t *testing.T, o Options, direct string) *replica {
+	t.Helper()
+	return newReplicaWith(t, o, direct, func(*scheduler.EngineOptions) {})
+}
+
+// newReplicaWith starts a replica with other options.
+func newReplicaWith(t *testing.T, o Options, direct string, set func(*scheduler.EngineOptions)) *replica {
 	t.Helper()
 	r := &replica{bench: &bench{T: t, s: openStore(t, o), addr: direct, ctx: testContext(t)}, rec: storetest.NewRecorder()}
 	r.k = r.s.shards[o.Shards[0]]
 	opts := scheduler.DefaultEngineOptions()
 	opts.Replica, opts.Actions, opts.StoreTimeout = "r1", []string{action}, 2*time.Second
+	set(&opts)
 	actions, counters := recorders{action: r.rec}, new(scheduler.Counters)
 	engine, err := scheduler.NewEngine(r.s, actions, scheduler.SystemClock{}, counters, zerolog.New(io.Discard), opts)
 	if err != nil {
@@ -52,7 +59,9 @@ func newReplica(t *testing.T, o Options, direct string) *replica {
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	eventually(t, 5*time.Second, "it leads all shards", func() bool { return len(engine.Leads()) == len(o.Shards) })
+	if opts.Lead {
+		eventually(t, 5*time.Second, "it leads all shards", func() bool { return len(engine.Leads()) == len(o.Shards) })
+	}
 	return r
 }
 
@@ -111,8 +120,9 @@ func TestReplica(t *testing.T) {
 	due := func() int64 { return time.Now().Unix() + 1 }
 
 	// Its firings run within 5 s, once.
-	sub("the reply of a take is lost", func(r *replica) {
-		sha := []byte(r.s.scripts.take.sha)
+	loseReply := func(r *replica, proxy *redistest.Proxy, s *script) {
+		r.Helper()
+		sha := []byte(s.sha)
 		for round := range 5 {
 			var plans []*scheduler.Plan
 			var keys []string
@@ -138,9 +148,18 @@ func TestReplica(t *testing.T) {
 			if lost > 0 {
 				return
 			}
-			r.Log("the take whose reply was lost had found nothing; once more")
+			r.Log("what lost its reply had brought nothing; once more")
 		}
-		r.Error("no take that found something lost its reply")
+		r.Error("nothing that brought firings lost its reply")
+	}
+	sub("the reply of a claim that hands out is lost", func(r *replica) { loseReply(r, proxy, r.s.scripts.claim) })
+	sub("the reply of a take is lost", func(r *replica) {
+		proxy := redistest.NewProxy(r.T, server.Addr)
+		there, here := testOptions(server.Addr), testOptions(proxy.Addr)
+		here.Prefix = there.Prefix
+		newReplicaWith(r.T, there, server.Addr, func(o *scheduler.EngineOptions) { o.Replica, o.Work = "leader", []string{} })
+		worker := newReplicaWith(r.T, here, server.Addr, func(o *scheduler.EngineOptions) { o.Replica, o.Lead = "worker", false })
+		loseReply(worker, proxy, worker.s.scripts.take)
 	})
 
 	sub("a plan is deleted, another is a list", func(r *replica) {
