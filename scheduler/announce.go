@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -114,6 +115,9 @@ func (a *announcer) runOnce(ctx context.Context) error {
 		}
 	}
 	a.e.census.Store(max(eager, 1))
+	a.e.veterans.Store(slices.ContainsFunc(replicas, func(r Replica) bool {
+		return r.Eager && r.ID != o.Replica && a.e.started.Sub(r.Started) > deadAfter
+	}))
 	a.e.fleetOf.Store(int64(max(len(replicas), 1)))
 	a.judgeClocks(time.Now(), compareClocks(replicas), offset)
 	if !silent(all, now) {

@@ -22,6 +22,10 @@ const (
 	bidDelay = 100 * time.Millisecond
 	// bidDelayMost bounds that: the others may be dead, and not known to be.
 	bidDelayMost = 300 * time.Millisecond
+	// joinPause is how long a replica that has just started leaves vacant leases to
+	// others that have run for long: they have watched the workers of who died just
+	// before, and rescue their firings sooner. By then they have had every such lease.
+	joinPause = 3500 * time.Millisecond
 	// stepDownPause is how long a replica that gave a shard up leaves it to others.
 	stepDownPause = time.Second
 	// renewAgain is how soon a renewal that failed is tried again.
@@ -42,8 +46,8 @@ func (el *elector) run(ctx context.Context) {
 	defer watching.Wait()
 	watching.Go(func() { (&rescuer{e: el.e, shard: el.s.id, lease: &el.lease}).run(ctx) })
 	quiet := false // an error was logged and has not gone away
-	for ctx.Err() == nil {
-		if el.e.clocks.wrong() != nil {
+	for began := time.Now(); ctx.Err() == nil; {
+		if el.e.clocks.wrong() != nil || el.e.veterans.Load() && time.Since(began) < joinPause {
 			sleep(ctx, campaignEvery)
 			continue
 		}

@@ -104,14 +104,15 @@ type Engine struct {
 	log      zerolog.Logger
 	opts     EngineOptions
 
-	ticks   tickHub
-	workers *workers
-	shards  []*shard
-	fleet   *announcer
-	clocks  clocks
-	census  atomic.Int64 // live replicas that may lead, at least 1
-	fleetOf atomic.Int64 // live replicas, at least 1
-	started time.Time
+	ticks    tickHub
+	workers  *workers
+	shards   []*shard
+	fleet    *announcer
+	clocks   clocks
+	census   atomic.Int64 // live replicas that may lead, at least 1
+	veterans atomic.Bool  // some of them have run since long before this one started
+	fleetOf  atomic.Int64 // live replicas, at least 1
+	started  time.Time
 
 	stopping atomic.Bool // it leads nothing any more
 }
