@@ -243,7 +243,8 @@ func (v *Verdict) rescued(r, before *Receipt, rules Rules) {
 	var death *Death
 	for i := range rules.Deaths {
 		d := &rules.Deaths[i]
-		if d.At.Before(before.At) || d.At.After(r.At) || before.Agent != "" && d.Agent != before.Agent {
+		// A call that was sent before the death may be received a moment after it.
+		if d.At.Add(rules.Finish).Before(before.At) || before.Agent == "" && d.At.Before(before.At) || d.At.After(r.At) || before.Agent != "" && d.Agent != before.Agent {
 			continue
 		}
 		if !before.Done.IsZero() && d.At.Sub(before.Done) > rules.Finish {

@@ -81,7 +81,8 @@ func TestJudgeFinds(t *testing.T) {
 		{"too late", change(0, func(r *Receipt) { r.At = r.At.Add(3 * time.Second) }), [6]int{0, 0, 0, 0, 1}, 0},
 		{"again, its worker lives", append(good[:3:3], call("one", 5, 2, 9*time.Second, "c")), [6]int{0, 0, 1}, 0},
 		{"again, its worker died long after", append(good[:3:3], call("each", 4, 2, 9*time.Second, "c")), [6]int{0, 0, 1}, 0},
-		{"again, its worker died holding it", []Receipt{good[1], good[2], unanswered, call("one", 5, 2, 10*time.Second, "c")}, [6]int{0, 0, 0, 0, 1}, 1}, // received 4.99 s late
+		{"again, its worker died holding it", []Receipt{good[1], good[2], unanswered, call("one", 5, 2, 10*time.Second, "c")}, [6]int{0, 0, 0, 0, 1}, 1},               // received 4.99 s late
+		{"again, its worker died having called", append(good[:3:3], call("each", 10, 1, 100*ms, "a"), call("each", 10, 2, 8*time.Second, "c")), [6]int{0, 0, 0, 1}, 1}, // and once too often
 		{"under another id", append(good[:3:3], func() Receipt {
 			r := call("one", 5, 1, time.Second, "c")
 			r.Firing = "another"
