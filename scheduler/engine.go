@@ -257,12 +257,19 @@ func (e *Engine) tick(ctx context.Context, ticker Ticker) {
 
 // watch turns the store's events into hints.
 func (e *Engine) watch(ctx context.Context) {
+	quiet := false // it was said that they are lost, and none has come since
 	for ctx.Err() == nil {
-		err := e.store.Watch(ctx, e.event)
+		err := e.store.Watch(ctx, func(ev Event) {
+			quiet = false
+			e.event(ev)
+		})
 		if ctx.Err() != nil {
 			return
 		}
-		e.log.Warn().Err(err).Msg("lost the store's events, watching again")
+		if !quiet {
+			quiet = true
+			e.log.Warn().Err(err).Msg("lost the store's events; watching again")
+		}
 		sleep(ctx, 250*time.Millisecond)
 	}
 }

@@ -46,12 +46,19 @@ type stillness struct {
 }
 
 func (r *rescuer) run(ctx context.Context) {
+	quiet := false // an error was logged and has not gone away
 	for ctx.Err() == nil {
 		err := r.runOnce(ctx, time.Now())
 		// Who leads no more need not say so: the elector does.
-		if err != nil && ctx.Err() == nil && r.lease.Load() != nil && !errors.Is(err, ErrFenced) {
+		switch {
+		case err == nil:
+			quiet = false
+		case ctx.Err() == nil && r.lease.Load() != nil && !errors.Is(err, ErrFenced):
 			r.e.counters.StoreErrors.Add(1)
-			r.e.log.Warn().Err(err).Int("shard", r.shard).Msg("cannot look for dead workers")
+			if !quiet {
+				quiet = true
+				r.e.log.Warn().Err(err).Int("shard", r.shard).Msg("cannot look for dead workers; trying on")
+			}
 		}
 		sleep(ctx, rescueEvery)
 	}
