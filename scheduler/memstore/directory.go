@@ -36,7 +36,7 @@ func lockDirectory(path string) (*directory, error) {
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
-		return nil, fmt.Errorf("this is %s, not a directory; it is left as it is; name a directory for the store%s", describe(path, info), migrateHint(path, info))
+		return nil, fmt.Errorf("this is %s, not a directory; it is left as it is; name a directory for the store%s", describe(path, info), dumpHint(info))
 	default:
 		if err := ours(path); err != nil {
 			return nil, err
@@ -109,11 +109,11 @@ func describe(path string, info os.FileInfo) string {
 	return fmt.Sprintf("a file (%d bytes)", info.Size())
 }
 
-func migrateHint(path string, info os.FileInfo) string {
+func dumpHint(info os.FileInfo) string {
 	if !info.Mode().IsRegular() {
 		return ""
 	}
-	return fmt.Sprintf("; the plans in a dump file of the Python forsun are taken over with: forsun migrate %s", path)
+	return "; a dump file of the Python forsun cannot be taken over yet"
 }
 
 // isDump recognizes a dump file: a msgpack map that begins with one of its three names.
