@@ -165,7 +165,11 @@ func (s *Store) warn(ctx context.Context) {
 		case scheduler.SeverityError:
 			level = zerolog.ErrorLevel
 		}
-		s.log.WithLevel(level).Str("about", f.Subject).Str("advice", f.Advice).Msg(f.Problem)
+		line := s.log.WithLevel(level).Str("about", f.Subject)
+		if f.Advice != "" {
+			line = line.Str("advice", f.Advice)
+		}
+		line.Msg(f.Problem)
 	}
 }
 

@@ -69,7 +69,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.open(ctx); err != nil {
 		s.stop()
 		s.closeClients()
-		return nil, fmt.Errorf("open Redis store %s: %w", o.where(), err)
+		return nil, fmt.Errorf("open Redis store %s: %w%s", o.where(), err, o.remedy(err))
 	}
 	s.warn(ctx)
 	if o.Cluster {
@@ -88,6 +88,30 @@ func (o *Options) where() string {
 		return "master " + o.Sentinel.Master + " of sentinels " + all
 	}
 	return all + "/" + strconv.Itoa(o.DB)
+}
+
+// remedy names the flags that decide about an answer of Redis, for Redis does not.
+func (o *Options) remedy(err error) string {
+	var e *rueidis.RedisError
+	if !errors.As(err, &e) {
+		return ""
+	}
+	starts := func(with string) bool { return strings.HasPrefix(e.Error(), with) }
+	of := ""
+	if o.Sentinel.Master != "" {
+		of = "; of the sentinels: --driver-redis-sentinel-user and --driver-redis-sentinel-password"
+	}
+	switch {
+	case starts("NOAUTH"):
+		return " (it wants a login: --driver-redis-password or --driver-redis-password-file, and --driver-redis-user" + of + ")"
+	case starts("WRONGPASS"), starts("AUTH"):
+		return " (the login is that of --driver-redis-user and --driver-redis-password" + of + ")"
+	case starts("NOPERM"):
+		return " (this user needs more: the README, \"A fleet on Redis\", says what)"
+	case starts("DB index"), starts("invalid DB index"):
+		return " (--driver-redis-db)"
+	}
+	return ""
 }
 
 // open tries until Redis answers.
