@@ -179,6 +179,9 @@ func listen(option, host, port string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %s is in use by another program, perhaps another forsund", option, address)
 	}
 	if err != nil {
+		if option == "--port" && !errors.Is(err, syscall.EACCES) {
+			option = "--bind" // the port can only be taken or forbidden
+		}
 		return nil, fmt.Errorf("%s: %w", option, err)
 	}
 	return listener, nil

@@ -188,11 +188,11 @@ func flags() []group {
 				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.DrainTimeout }),
 			},
 			{
-				name: "extension-path", value: "EXTENSION_PATH", usage: "extension path", showing: "none",
+				name: "extension-path", value: "EXTENSION_PATH", usage: "not here yet; refused", showing: "none",
 				set: notYet("this build has no extensions yet"),
 			},
 			{
-				name: "extension", value: "EXTENSIONS", list: true, usage: "extension name", showing: "none",
+				name: "extension", value: "EXTENSIONS", list: true, usage: "not here yet; refused", showing: "none",
 				set: notYet("this build has no extensions yet"),
 			},
 		}},
