@@ -148,7 +148,7 @@ func TestOptions(t *testing.T) {
 		{"one dash too few", []string{"-port", "9"}, nil, "no such option: -port"},
 		{"no value", []string{"ls", "--port"}, nil, "--port needs a value"},
 		{"no port", []string{"--port", "http"}, nil, `--port "http" is not allowed; allowed: 1 to 65535`},
-		{"no port in the environment", nil, map[string]string{"FORSUN_PORT": "0"}, `--port "0" is not allowed`},
+		{"no port in the environment", nil, map[string]string{"FORSUN_PORT": "0"}, `FORSUN_PORT "0" is not allowed; allowed: 1 to 65535`},
 		{"port in the host", []string{"--host", "h:6458"}, nil, "the port goes to --port"},
 		{"no host", []string{"--host", ""}, nil, `--host "" is not allowed`},
 		{"no form", []string{"-o", "xml"}, nil, `--output "xml" is not allowed; allowed: table, json, text`},

@@ -124,6 +124,8 @@ func (s *session) hint(code wire.Code) string {
 		if names := s.actionNames(context.Background()); len(names) > 0 {
 			return "allowed: " + strings.Join(names, ", ")
 		}
+	case wire.DurabilityUnknown:
+		return "Redis has it, but no replica of Redis has confirmed that"
 	}
 	return ""
 }

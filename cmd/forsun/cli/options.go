@@ -131,7 +131,11 @@ func (o *Options) set(c *cli.Context) (err error) {
 		o.Host = ip
 	}
 	if o.Port, err = strconv.Atoi(c.String("port")); err != nil || o.Port < 1 || o.Port > 65535 {
-		return fmt.Errorf("--port %q is not allowed; allowed: 1 to 65535", c.String("port"))
+		from := "--port"
+		if !c.IsSet("port") {
+			from = "FORSUN_PORT" // the default is right
+		}
+		return fmt.Errorf("%s %q is not allowed; allowed: 1 to 65535", from, c.String("port"))
 	}
 	o.Output = output(c.String("output"))
 	if !slices.Contains([]output{outputTable, outputText, outputJSON}, o.Output) {
@@ -235,7 +239,7 @@ keeps its history in ~/.local/state/forsun/history, without lines that hold a
 password or begin with a blank.
 
 examples:
-  forsun "set redis */5/1 * * * * * redis 'host=127.0.0.1;command=\'SET b 1 EX 300\'"
+  forsun "set redis */5/1 * * * * * redis 'host=127.0.0.1;command=\'SET b 1 EX 300\''"
   forsun "set hello */2/5 * * * * * shell 'date >> /tmp/hello.txt'; ls"
   forsun get 'my key'
   forsun export > plans.txt; forsun --host other import plans.txt
