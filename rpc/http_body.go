@@ -93,7 +93,8 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 				err = badJSONField(scheduler.ErrField, "method", o["method"], "create, createTimeout")
 			}
 			if err != nil {
-				return nil, &scheduler.RequestError{Index: i, Err: err}
+				key, _ := o.text("key", "")
+				return nil, &scheduler.RequestError{Index: i, Key: key, Err: err}
 			}
 			timeout = method == "createTimeout"
 		}
@@ -226,7 +227,12 @@ func (o object) params() (map[string]string, error) {
 
 // badJSONField refuses a field of an object.
 func badJSONField(kind error, name string, raw json.RawMessage, allowed string) error {
-	return &scheduler.FieldError{Kind: kind, Field: name, Value: scheduler.Shorten(string(raw), 64), Allowed: allowed}
+	const most = 64
+	value := string(raw)
+	if len(raw) > most || !utf8.Valid(raw) || !strings.HasPrefix(value, `"`) { // a JSON string has its quotes already
+		value = scheduler.Shorten(value, most)
+	}
+	return &scheduler.FieldError{Kind: kind, Field: name, Value: value, Allowed: allowed}
 }
 
 // crontabRequests reads a plan a line: key s m h D M W action params.

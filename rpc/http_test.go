@@ -106,7 +106,7 @@ func TestHTTP(t *testing.T) {
 			`{"errcode":1006,"errmsg":"plan 2 (key n2): 未知处理动作类型","data":{}}`,
 		},
 		{"nothing of it is there", "GET", "/v1/plan?key=n1", "", "", 200, `{"errcode":1003,"errmsg":"计划未找到","data":{}}`},
-		{"list with a bad method", "PUT", "/v1/plan", jsonType, `[{"method":"x","key":"n1"}]`, 200, `{"errcode":1008,…`},
+		{"list with a bad method", "PUT", "/v1/plan", jsonType, `[{"method":"x","key":"n1"}]`, 200, `{"errcode":1008,"errmsg":"plan 1 (key n1): method: \"x\" is not allowed; allowed: create, createTimeout","data":{}}`},
 		{"params that are no strings", "PUT", "/v1/plan", jsonType, `{"key":"p1","seconds":1,"action":"noop","params":{"port":80,"on":true,"f":1.5}}`, 200, ok(`{"key":"p1",…`)},
 		{"they are stored as written", "GET", "/v1/plan?key=p1", "", "", 200, ok(strings.Replace(planJSON("p1", 1, 0, goldenNow+1), `{}`, `{"f":"1.5","on":"true","port":"80"}`, 1))},
 		{

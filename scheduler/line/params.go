@@ -28,7 +28,11 @@ func ParseParams(s string) (map[string]string, error) {
 		}
 		end := strings.IndexAny(s, "=;")
 		if end < 0 || s[end] == ';' {
-			return nil, paramsError("params", "text without '=' "+place, "name=value pairs between ';', a value with ';' in quotes: name='a;b'")
+			allowed := "name=value pairs between ';', a value with ';' in quotes: name='a;b'"
+			if len(params) == 0 {
+				allowed += "; shell and http alone take a bare command or URL"
+			}
+			return nil, paramsError("params", "text without '=' "+place, allowed)
 		}
 		name := strings.Trim(s[:end], blanks)
 		if name == "" {
