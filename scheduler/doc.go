@@ -66,8 +66,8 @@
 // and a lease is renewed only while the shard loop completes its passes.
 //
 // Replicas announce themselves once a second, with what they lead. A vacant lease
-// is open to all (to a replica that has just started, a moment later than to those
-// that have run for long); where one replica has led at least two shards more than another
+// is open to all (one that ran out, to a replica that has just started, only after
+// those that have run for long); where one replica has led at least two shards more than another
 // for two seconds, the one that leads the most gives one up, and another each
 // second until that is no longer so. What is even then stays where it is, and for 15 s
 // after a replica fell silent everything does: its firings are rescued by a leader that

@@ -22,8 +22,8 @@ const (
 	bidDelay = 100 * time.Millisecond
 	// bidDelayMost bounds that: the others may be dead, and not known to be.
 	bidDelayMost = 300 * time.Millisecond
-	// joinPause is how long a replica that has just started leaves vacant leases to
-	// others that have run for long: they have watched the workers of who died just
+	// joinPause is how long a replica that has just started leaves leases that ran out
+	// to others that have run for long: they have watched the workers of who died just
 	// before, and rescue their firings sooner. By then they have had every such lease.
 	joinPause = 3500 * time.Millisecond
 	// stepDownPause is how long a replica that gave a shard up leaves it to others.
@@ -47,9 +47,18 @@ func (el *elector) run(ctx context.Context) {
 	watching.Go(func() { (&rescuer{e: el.e, shard: el.s.id, lease: &el.lease}).run(ctx) })
 	quiet := false // an error was logged and has not gone away
 	for began := time.Now(); ctx.Err() == nil; {
-		if el.e.clocks.wrong() != nil || el.e.veterans.Load() && time.Since(began) < joinPause {
+		if el.e.clocks.wrong() != nil {
 			sleep(ctx, campaignEvery)
 			continue
+		}
+		if el.e.veterans.Load() && time.Since(began) < joinPause {
+			select {
+			case <-ctx.Done():
+				continue
+			case <-time.After(campaignEvery):
+				continue
+			case <-el.s.vacant: // given up, for this replica perhaps: nobody died
+			}
 		}
 		lease, err := el.campaign(ctx)
 		switch {
