@@ -107,6 +107,9 @@ func (f *fleet) late(v *ledger.Verdict, outages []time.Time, promised time.Durat
 		}
 	}
 	f.t.Logf("latest %s; in the seconds without outages %s", during, control)
+	// The short form runs beside other tests, and has too few quiet seconds to know
+	// what they add.
+	promised += pick(500*time.Millisecond, 0)
 	if during > promised+control {
 		f.t.Errorf("latest %s, want at most %s beyond the %s of the seconds without outages", during, promised, control)
 	}
