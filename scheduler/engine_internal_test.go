@@ -26,6 +26,11 @@ func TestOutageIsSaidOnce(t *testing.T) {
 			lease.Store(&Lease{})
 			(&rescuer{e: e, lease: lease}).run(ctx)
 		}},
+		{"firings", func(ctx context.Context, e *Engine) {
+			p := &pool{action: struct{ Action }{}, slots: 1}
+			w := &workers{e: e, ctx: ctx, pools: map[string]*pool{"noop": p}, takes: map[int]*takes{0: {}}}
+			w.take(ctx, ctx, 0)
+		}},
 	}
 	for _, row := range rows {
 		t.Run(row.why, func(t *testing.T) {
@@ -62,6 +67,10 @@ func (s *awayStore) Watch(_ context.Context, fn func(Event)) error {
 		fn(Event{Kind: EventAll})
 	}
 	return errors.New("EOF")
+}
+
+func (s *awayStore) Take(context.Context, TakeRequest) ([]*Firing, bool, error) {
+	return nil, false, s.fail()
 }
 
 func (s *awayStore) Holders(context.Context, int) ([]Holder, error) { return nil, s.fail() }

@@ -198,12 +198,19 @@ func waitFor(wg *sync.WaitGroup, d time.Duration) bool {
 func (w *workers) take(ctx, attempting context.Context, shard int) {
 	timer := time.NewTicker(takeEvery)
 	defer timer.Stop()
+	quiet := false // an error was logged and has not gone away
 	for ctx.Err() == nil {
 		more, err := w.takeOnce(ctx, attempting, shard)
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			quiet = false
+		case ctx.Err() == nil:
 			// The timer looks again; the sweeper finds what was handed out to nobody.
 			w.e.counters.StoreErrors.Add(1)
-			w.e.log.Warn().Err(err).Int("shard", shard).Msg("cannot take firings")
+			if !quiet {
+				quiet = true
+				w.e.log.Warn().Err(err).Int("shard", shard).Msg("cannot take firings; trying on")
+			}
 		}
 		if more {
 			continue
