@@ -49,7 +49,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	pending := &cli.IntFlag{Name: "pending", Usage: "far-future plans stored beside", Destination: &o.pending}
 	command := func(name, usage string, run func(context.Context, *options) (*Result, error), flags ...cli.Flag) *cli.Command {
-		return &cli.Command{Name: name, Usage: usage, Flags: slices.Concat(flags, redisFlags(), []cli.Flag{
+		return &cli.Command{Name: name, Usage: usage, OnUsageError: oneLine, Flags: slices.Concat(flags, redisFlags(), []cli.Flag{
 			&cli.IntFlag{Name: "replicas", Value: 1, Usage: "schedulers that share the store, with driver redis", Destination: &o.replicas},
 			&cli.StringFlag{Name: "driver", Value: driverMem, Usage: "store driver: mem or redis", Destination: &o.driver},
 			&cli.StringFlag{Name: "driver-mem-store-file", Usage: "directory for the store, a fresh one by default; :memory: for none", Destination: &o.dir},
@@ -84,7 +84,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}}
 	}
 	app := &cli.App{
-		Name: "forsun-bench", Usage: "measure a forsun scheduler", HideHelpCommand: true,
+		Name: "forsun-bench", Usage: "measure a forsun scheduler", HideHelpCommand: true, OnUsageError: oneLine,
 		Writer: stdout, ErrWriter: stderr, ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			command("create", "create plans, each acknowledged before the next of its client", runCreate, plans(100_000),
@@ -106,6 +106,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	return app.RunContext(ctx, args)
 }
+
+// oneLine keeps the whole help out of the way of what is wrong.
+func oneLine(_ *cli.Context, err error, _ bool) error { return err }
 
 func (o *options) validate(c *cli.Context) error {
 	for name, rng := range map[string][2]int{"plans": {1, 100_000_000}, "rate": {1, 1_000_000}, "seconds": {1, 86400},

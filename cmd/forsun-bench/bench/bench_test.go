@@ -66,13 +66,16 @@ func TestBenchmarksRefuse(t *testing.T) {
 		{"burst --driver etcd", "driver: etcd is not allowed; allowed: mem, redis"},
 		{"burst --replicas 2", "replicas: 2 is not allowed; allowed: 1 with driver mem"},
 		{"burst --driver redis --driver-redis-port x", "driver-redis-port: \"x\" is not allowed"},
+		{"burst --driver redis --driver-redis-port 1", "127.0.0.1:1: connect: connection refused"},
+		{"burst --plans x", `invalid value "x" for flag -plans`},
+		{"burst --plan 5", "flag provided but not defined: -plan"},
 		{"steady -o yaml", "output: yaml is not allowed; allowed: text, json"},
 		{"burst --driver-mem-store-file .", "exists; give a directory that does not"},
 	} {
 		var out, errs bytes.Buffer
 		err := bench.Run(t.Context(), append([]string{"forsun-bench"}, strings.Fields(row.args)...), &out, &errs)
-		if err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: got %v, want %q", row.args, err, row.want)
+		if err == nil || !strings.Contains(err.Error(), row.want) || out.Len() > 0 {
+			t.Errorf("%s: got %v, stdout %q; want %q", row.args, err, &out, row.want)
 		}
 	}
 }

@@ -28,6 +28,9 @@ const prefixFlag = "driver-redis-prefix"
 // eraseTimeout bounds removing what a benchmark has left.
 const eraseTimeout = 2 * time.Minute
 
+// openTimeout bounds waiting for a Redis that does not answer.
+const openTimeout = 5 * time.Second
+
 // redisFlags are forsund's flags for a store on Redis.
 func redisFlags() (all []cli.Flag) {
 	for _, f := range redisflags.Flags() {
@@ -73,6 +76,8 @@ func (o *options) openRedis(ctx context.Context) (*redisstore.Store, error) {
 	}
 	so.Log = o.log().Level(zerolog.ErrorLevel) // that the server keeps nothing is no news here
 	so.Replica = "bench"
+	ctx, cancel := context.WithTimeout(ctx, openTimeout) // a benchmark does not wait for a server
+	defer cancel()
 	store, err := redisstore.Open(ctx, so)
 	o.opened = o.opened || err == nil
 	return store, err
