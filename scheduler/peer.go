@@ -47,6 +47,18 @@ const (
 	ShellFromNobody   ShellFrom = "nobody"   // no peer, not even an authenticated one
 )
 
+// who says who that is, for whoever is not.
+func (s ShellFrom) who() string {
+	switch s {
+	case ShellFromPrivate:
+		return "from loopback, private networks or an authenticated peer only"
+	case ShellFromNobody:
+		return "from nobody"
+	default:
+		return "from loopback or an authenticated peer only"
+	}
+}
+
 // allows says whether p may create shell plans.
 func (s ShellFrom) allows(p Peer) bool {
 	switch s {

@@ -155,8 +155,7 @@ func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, er
 		return nil, fieldError(ErrAction, "action", r.Action, strings.Join(s.actions.Names(), ", "))
 	}
 	if peer, ok := PeerFrom(ctx); ok && r.Action == "shell" && !s.opts.ShellFrom.allows(peer) {
-		return nil, fieldError(ErrNotAllowed, "action", r.Action,
-			"from loopback or an authenticated peer only (yours: "+peer.Address+"); the server's --shell-from opens it to others")
+		return nil, fieldError(ErrNotAllowed, "action", r.Action, s.opts.ShellFrom.who()+" (yours: "+peer.Address+"); the server's --shell-from opens it to others")
 	}
 	if err := action.Check(r.Params); err != nil {
 		return nil, err
