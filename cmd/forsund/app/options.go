@@ -40,6 +40,7 @@ type Options struct {
 	StoreDir  string // absolute, or memstore.Memory; of driverMem
 	StoreSync memstore.Sync
 	Redis     redisflags.Redis // of driverRedis
+	Idle      []string         // options given that mean nothing with this driver
 
 	Zone         *time.Location
 	MisfireGrace time.Duration

@@ -42,6 +42,12 @@ func Parse(args []string, env func(string) (string, bool)) (*Options, error) {
 	if o.Version {
 		return o, nil
 	}
+	for name := range given { // those of the environment may be there for others
+		if o.Driver == driverMem && strings.HasPrefix(name, "driver-redis-") {
+			o.Idle = append(o.Idle, "--"+name)
+		}
+	}
+	slices.Sort(o.Idle)
 	return o, o.finish(env)
 }
 

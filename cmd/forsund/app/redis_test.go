@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -96,5 +97,15 @@ func TestRedisIsDown(t *testing.T) {
 	log, err := os.ReadFile(p.log)
 	if err != nil || strings.Contains(string(log), "s3cret") {
 		t.Errorf("the log shows the password: %v", err)
+	}
+}
+
+// TestRedisIsForgotten: who gives the options of Redis and not the driver is told.
+func TestRedisIsForgotten(t *testing.T) {
+	t.Parallel()
+	p := start(t, filepath.Join(t.TempDir(), "store"), "--driver-redis-host=redis.internal", "--driver-redis-prefix=mine")
+	warned := p.waitLog("these options mean nothing without --driver=redis: plans are kept in the embedded store")
+	if got := fmt.Sprint(warned["options"]); got != "[--driver-redis-host --driver-redis-prefix]" {
+		t.Errorf("it warns of %s", got)
 	}
 }

@@ -170,6 +170,9 @@ func (a *app) announce(replica string, plans int64, listener, httpListener net.L
 	}
 	line.Int64("plans", plans).Str("zone", a.o.Zone.String()).Str("go", runtime.Version()).Int("pid", os.Getpid()).Msg("forsund is ready")
 
+	if len(a.o.Idle) > 0 {
+		a.log.Warn().Strs("options", a.o.Idle).Msg("these options mean nothing without --driver=redis: plans are kept in the embedded store")
+	}
 	for _, l := range []net.Listener{listener, httpListener} {
 		if l == nil || isLoopback(l) {
 			continue
