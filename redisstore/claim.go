@@ -201,8 +201,7 @@ type claiming struct {
 	answers []scheduler.ClaimAnswer
 	handOut int // how many firings the worker is handed
 
-	ids     []scheduler.FiringID // of the claims
-	firings []*scheduler.Firing  // handed out
+	firings []*scheduler.Firing // handed out
 }
 
 // together returns how many of the first claims one run of the script takes: of
@@ -230,7 +229,6 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine, k.workers, k.held(b.Action, worker))
 	args := make([]string, 13, 13+4*len(c.claims))
 	sent := make([]int, 0, len(c.claims))
-	c.ids = make([]scheduler.FiringID, len(c.claims))
 	latest, bytes := int64(minDue), 0
 	for i := range c.claims {
 		claim := &c.claims[i]
@@ -238,10 +236,10 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 			c.answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimBad}
 			continue
 		}
-		c.ids[i] = scheduler.NewFiringID(claim.Key, claim.Revision, claim.FireDue)
+		id := string(scheduler.NewFiringID(claim.Key, claim.Revision, claim.FireDue))
 		fire := clamp(claim.FireDue)
-		keys = append(keys, k.plan(claim.Key), k.firing(string(c.ids[i])))
-		args = append(args, claim.Key, planHead(claim.Revision, claim.Due), entryHead(string(c.ids[i]), c.plans[i].size, fire, claim.Missed), strconv.FormatInt(claim.Next, 10))
+		keys = append(keys, k.plan(claim.Key), k.firing(id))
+		args = append(args, claim.Key, planHead(claim.Revision, claim.Due), entryHead(id, c.plans[i].size, fire, claim.Missed), strconv.FormatInt(claim.Next, 10))
 		sent = append(sent, i)
 		latest, bytes = max(latest, fire), bytes+c.plans[i].size
 		if p := c.plans[i].plan; p == nil || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
