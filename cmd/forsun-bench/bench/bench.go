@@ -29,6 +29,7 @@ type options struct {
 	opened   bool // there is something in Redis
 	plans    int
 	pending  int
+	settle   time.Duration
 	rate     int
 	seconds  int
 	clients  int
@@ -48,6 +49,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return &cli.IntFlag{Name: "plans", Value: n, Usage: "how many plans", Destination: &o.plans}
 	}
 	pending := &cli.IntFlag{Name: "pending", Usage: "far-future plans stored beside", Destination: &o.pending}
+	settle := &cli.DurationFlag{Name: "settle", Value: time.Minute, Usage: "with --pending: how long the store may tidy up after they are stored", Destination: &o.settle}
 	command := func(name, usage string, run func(context.Context, *options) (*Result, error), flags ...cli.Flag) *cli.Command {
 		return &cli.Command{Name: name, Usage: usage, OnUsageError: oneLine, Flags: slices.Concat(flags, redisFlags(), []cli.Flag{
 			&cli.IntFlag{Name: "replicas", Value: 1, Usage: "schedulers that share the store, with driver redis", Destination: &o.replicas},
@@ -91,8 +93,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 				&cli.IntFlag{Name: "clients", Value: 64, Usage: "clients at a time", Destination: &o.clients},
 				&cli.BoolFlag{Name: "thrift", Usage: "clients speak Thrift to a server in this process; else they call the service", Destination: &o.thrift},
 				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk}),
-			command("burst", "plans that are all due in one second", runBurst, plans(100_000), pending),
-			command("steady", "plans due in each of many seconds", runSteady, pending,
+			command("burst", "plans that are all due in one second", runBurst, plans(100_000), pending, settle),
+			command("steady", "plans due in each of many seconds", runSteady, pending, settle,
 				&cli.IntFlag{Name: "rate", Value: 200, Usage: "plans due in each second", Destination: &o.rate},
 				&cli.IntFlag{Name: "seconds", Value: 60, Usage: "for how long", Destination: &o.seconds}),
 			command("pending", "store far-future plans, then open the store again", runPending, plans(1_000_000)),

@@ -25,7 +25,7 @@ func TestBenchmarks(t *testing.T) {
 		fired int64
 		plans int64
 	}{
-		{"burst --plans 2000 --pending 100 --driver-mem-store-file :memory:", 2000, 0},
+		{"burst --plans 2000 --pending 100 --settle 10ms --driver-mem-store-file :memory:", 2000, 0},
 		{"steady --rate 20 --seconds 2", 40, 0},
 		{"create --plans 300 --clients 4", 0, 300},
 		{"create --plans 300 --clients 4 --thrift", 0, 300},

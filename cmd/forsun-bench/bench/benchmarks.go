@@ -27,7 +27,7 @@ func runBurst(ctx context.Context, o *options) (*Result, error) {
 		return nil, err
 	}
 	defer r.stop()
-	if err := o.fillPending(ctx, r.store, o.pending); err != nil {
+	if err := o.fillBeside(ctx, r.store); err != nil {
 		return nil, err
 	}
 	due := storedBy(o.plans)
@@ -60,7 +60,7 @@ func runSteady(ctx context.Context, o *options) (*Result, error) {
 		return nil, err
 	}
 	defer r.stop()
-	if err := o.fillPending(ctx, r.store, o.pending); err != nil {
+	if err := o.fillBeside(ctx, r.store); err != nil {
 		return nil, err
 	}
 	first := storedBy(n)

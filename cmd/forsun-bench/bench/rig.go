@@ -235,6 +235,21 @@ func (o *options) fillPending(ctx context.Context, store scheduler.PlanStore, n 
 	return o.fill(ctx, store, n, func(i int) string { return fmt.Sprintf("far-%012d", i) }, func(i int) int64 { return far + int64(i%10_000_000) })
 }
 
+// fillBeside stores o.pending plans and lets the store come to rest: compactions, or
+// the rewriting of Redis' log, go on when the last plan is stored, and it is a store
+// with many plans that is to be measured, not one that is being filled.
+func (o *options) fillBeside(ctx context.Context, store scheduler.PlanStore) error {
+	if err := o.fillPending(ctx, store, o.pending); err != nil || o.pending == 0 {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(o.settle):
+		return nil
+	}
+}
+
 // diskUsage is the size of the files below dir.
 func diskUsage(dir string) (n int64) {
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
