@@ -40,9 +40,9 @@ func run(args []string) int {
 	// The first signal stops, the second ends the process as it stands.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	reopen := make(chan os.Signal, 1)
-	if options.LogFile != "" {
-		signal.Notify(reopen, syscall.SIGHUP)
+	reload := make(chan os.Signal, 1)
+	if options.Reloads() {
+		signal.Notify(reload, syscall.SIGHUP)
 	} else if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
@@ -62,7 +62,7 @@ func run(args []string) int {
 		fmt.Println(pid)
 		return 0
 	}
-	process := app.Process{Name: args[0], Version: app.Version(version), Stderr: os.Stderr, Env: os.LookupEnv, Reopen: reopen, Report: report}
+	process := app.Process{Name: args[0], Version: app.Version(version), Stderr: os.Stderr, Env: os.LookupEnv, Reload: reload, Report: report}
 	if err := app.Run(ctx, options, process); err != nil {
 		return complain(err)
 	}

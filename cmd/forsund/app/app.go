@@ -41,7 +41,7 @@ type Process struct {
 	Name    string   // as it was called, for the hint
 	Stderr  *os.File // for logs without a file, and the hint
 	Env     func(string) (string, bool)
-	Reopen  <-chan os.Signal // the log file is to be opened again
+	Reload  <-chan os.Signal // files are to be read again: see reloads
 	Report  *Report          // to make once everything serves, or cannot; nil: none
 }
 
@@ -76,10 +76,8 @@ func Run(ctx context.Context, o *Options, p Process) error {
 			bound, failure = stopFailed, err
 		case err := <-a.ended:
 			failure = err
-		case <-p.Reopen:
-			if err := a.logFile.Reopen(); err != nil {
-				a.log.Error().Err(err).Msg("cannot reopen the log file, going on with the old one")
-			}
+		case <-p.Reload:
+			a.reloads.run()
 		}
 	}
 	if failure != nil {
@@ -100,6 +98,7 @@ type app struct {
 	log     zerolog.Logger
 	logFile *logFile // nil without one
 	steps   steps    // to take down what stands
+	reloads reloads  // to read again what may have changed
 
 	store       scheduler.Store
 	storeFailed <-chan error // why the store cannot go on; nil if it always can
@@ -125,7 +124,10 @@ func (a *app) start(ctx context.Context) error {
 	if a.log, a.logFile, err = openLog(a.o, a.p.Stderr, a.p.Env); err != nil {
 		return err
 	}
-	a.steps.log = a.log
+	a.steps.log, a.reloads.log = a.log, a.log
+	if a.logFile != nil {
+		a.reloads.add("log file", a.logFile.Reopen)
+	}
 	routeSlog(a.log)
 	replica := replicaID()
 	if err := a.openStore(ctx, replica); err != nil {

@@ -55,6 +55,10 @@ type Options struct {
 	nodemon bool // outweighs Demon
 }
 
+// Reloads says whether SIGHUP has something to read again. If not, it is what a
+// terminal sends when it goes away.
+func (o *Options) Reloads() bool { return o.LogFile != "" }
+
 // UsageError is a command line, or an environment, that cannot be understood.
 type UsageError struct {
 	Option string // "--port", or "FORSUN_PORT" if it came from there

@@ -434,7 +434,9 @@ func TestLogReopens(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "the new log file", func() bool { return exists(p.log) })
+	if reloaded := p.waitLog("reloaded"); reloaded["what"] != "log file" {
+		t.Errorf("got %v", reloaded)
+	}
 	if status := p.stop(syscall.SIGTERM); status != 0 {
 		t.Errorf("got status %d", status)
 	}
