@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -71,6 +72,14 @@ func (e *Engine) bury(f *Firing, err error) Finish {
 		Firing: f.ID(), Key: f.Plan.Key, Action: f.Plan.Action, Due: f.Due, Missed: f.Missed, Attempt: f.Attempt,
 		Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: Dead, Error: err.Error(), Replica: e.opts.Replica,
 	}}
+}
+
+// unrunnable says why no worker can run an action.
+func (e *Engine) unrunnable(action string) error {
+	if slices.Contains(e.opts.Forbidden, action) {
+		return fmt.Errorf("%w: action %s, by this deployment's --actions", ErrNotAllowed, action)
+	}
+	return fmt.Errorf("%w: %s", ErrAction, action)
 }
 
 // target asks the action what f talks to; an action that panics has no target,

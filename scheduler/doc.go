@@ -104,6 +104,7 @@
 //	reply to a finish is lost                  sent again unchanged; the store answers NotHeld for what it already did
 //	action fails, worth retrying               queued again after a growing delay; after the last attempt a dead letter
 //	target hangs                               its attempt is cut at its deadline; it holds only its own target's slots
+//	an action is not allowed any more          its stored plans are claimed, and their firings become dead letters
 //	an action's backlog is at its limit        its plans stay in the schedule (Full), where they can still be removed
 //	everything was down                        due seconds within the grace all fire; older ones of a plan collapse into one
 //	replica leads too many shards              it gives them up, one a second, to who leads fewer

@@ -22,6 +22,11 @@ type EngineOptions struct {
 	Actions []string // actions whose plans a leader claims: the same on all replicas
 	Work    []string // actions this replica's workers run; nil: all it has
 
+	// Forbidden are actions that are known and not allowed in this deployment: the same
+	// on all replicas. Plans of them that are stored are claimed as others are, and
+	// whichever replica works takes their firings and makes dead letters of them.
+	Forbidden []string
+
 	Zone         *time.Location // zone of calendar plans without their own: the same on all replicas
 	MisfireGrace time.Duration  // due seconds up to this late fire each; older ones collapse
 	CatchUpRate  int            // claims per second and shard of plans older than the grace
@@ -81,6 +86,9 @@ func (o *EngineOptions) Validate() error {
 	for name, n := range o.Slots {
 		bad(n < 1, "Slots["+name+"]", n, "at least 1")
 	}
+	for _, name := range o.Forbidden {
+		bad(slices.Contains(o.Actions, name) || slices.Contains(o.Work, name), "Forbidden", name, "actions that are neither in Actions nor in Work")
+	}
 	bad(o.TargetSlots < 1, "TargetSlots", o.TargetSlots, "at least 1")
 	bad(o.Retry.Retries < 0, "Retry.Retries", o.Retry.Retries, "0 or more")
 	bad(o.Retry.Delay < 0, "Retry.Delay", o.Retry.Delay, "0 or more")
@@ -134,17 +142,22 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("engine options: %w", err)
 	}
+	permitted := func() []string {
+		return slices.DeleteFunc(slices.Clone(actions.Names()), func(name string) bool { return slices.Contains(opts.Forbidden, name) })
+	}
 	if opts.Actions == nil {
-		opts.Actions = actions.Names()
+		opts.Actions = permitted()
 	}
 	if opts.Work == nil {
-		opts.Work = actions.Names()
+		opts.Work = permitted()
 	}
 	for _, name := range opts.Work {
 		if _, ok := actions.Get(name); !ok {
 			return nil, fmt.Errorf("engine options: %w", fieldError(ErrAction, "Work", name, fmt.Sprint(actions.Names())))
 		}
 	}
+	// Last, so that they delay none that runs.
+	opts.Actions = slices.Concat(opts.Actions, opts.Forbidden)
 	e := &Engine{store: store, actions: actions, clock: clock, counters: counters, log: log, opts: opts, started: clock.Now()}
 	e.census.Store(1)
 	e.fleetOf.Store(1)

@@ -24,6 +24,7 @@ type Actions interface {
 type ServiceOptions struct {
 	Zone      *time.Location // zone of calendar plans without their own; required
 	ShellFrom ShellFrom      // who may create shell plans
+	Forbidden []string       // actions that are known and not allowed: see EngineOptions.Forbidden
 	Timeout   time.Duration  // bound on one call to the store
 
 	// CheckTimeout bounds the store's part of Check, which reads all that is stored.
@@ -66,7 +67,9 @@ func (s *Service) Now() time.Time { return s.clock.Now() }
 func (s *Service) Zone() *time.Location { return s.opts.Zone }
 
 // Actions returns the names of the actions plans may use.
-func (s *Service) Actions() []string { return s.actions.Names() }
+func (s *Service) Actions() []string {
+	return slices.DeleteFunc(slices.Clone(s.actions.Names()), func(name string) bool { return slices.Contains(s.opts.Forbidden, name) })
+}
 
 // Counters returns the counters of this process.
 func (s *Service) Counters() *Counters { return s.counters }
@@ -150,9 +153,12 @@ func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, er
 	if err != nil {
 		return nil, err
 	}
+	if slices.Contains(s.opts.Forbidden, r.Action) {
+		return nil, fieldError(ErrNotAllowed, "action", r.Action, strings.Join(s.Actions(), ", ")+" (the server's --actions)")
+	}
 	action, ok := s.actions.Get(r.Action)
 	if !ok {
-		return nil, fieldError(ErrAction, "action", r.Action, strings.Join(s.actions.Names(), ", "))
+		return nil, fieldError(ErrAction, "action", r.Action, strings.Join(s.Actions(), ", "))
 	}
 	if peer, ok := PeerFrom(ctx); ok && r.Action == "shell" && !s.opts.ShellFrom.allows(peer) {
 		return nil, fieldError(ErrNotAllowed, "action", r.Action, s.opts.ShellFrom.who()+" (yours: "+peer.Address+"); the server's --shell-from opens it to others")

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -110,6 +109,11 @@ func newWorkers(e *Engine) *workers {
 			slots = e.opts.DefaultSlots
 		}
 		w.pools[name] = &pool{action: action, slots: slots, targets: make(map[string]*target)}
+	}
+	for _, name := range e.opts.Forbidden {
+		if len(e.opts.Work) > 0 { // else it takes nothing at all
+			w.pools[name] = &pool{slots: e.opts.DefaultSlots} // without an action: start makes dead letters
+		}
 	}
 	for _, s := range e.shards {
 		w.wakeups[s.id] = make(chan struct{}, 1)
@@ -344,7 +348,7 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 		p.used++
 		if p.action == nil {
 			w.running[receipt{f.Shard, f.Receipt}] = true
-			w.finishers[f.Shard].add(w.e.bury(f, fmt.Errorf("%w: %s", ErrAction, f.Plan.Action)))
+			w.finishers[f.Shard].add(w.e.bury(f, w.e.unrunnable(f.Plan.Action)))
 			continue
 		}
 		w.running[receipt{f.Shard, f.Receipt}] = true

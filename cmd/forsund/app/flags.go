@@ -143,7 +143,7 @@ func flags() []group {
 					func(o *Options) *scheduler.ShellFrom { return &o.ShellFrom }),
 			},
 			{
-				name: "actions", value: "NAMES", list: true, usage: "actions plans may use, commas between; noop is for measurements: it does nothing", showing: strings.Join(builtin, ", "),
+				name: "actions", value: "NAMES", list: true, usage: "actions that plans may use and that are run, in the whole deployment, commas between; noop is for measurements: it does nothing", showing: strings.Join(builtin, ", "),
 				set: into(names, func(o *Options) *[]string { return &o.Actions }),
 			},
 		}},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/snower/forsun/actions"
 	"github.com/snower/forsun/cmd/redisflags"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
@@ -134,6 +135,15 @@ func defaultStoreDir(env func(string) (string, bool)) (string, error) {
 		return filepath.Join(home, ".local", "share", "forsun"), nil
 	}
 	return "", fmt.Errorf("needed, since neither XDG_DATA_HOME nor HOME says where this user's data belongs")
+}
+
+// forbidden are the actions that this program has and that are not allowed.
+func (o *Options) forbidden() []string {
+	allowed := o.Actions
+	if allowed == nil {
+		allowed = actions.Names()
+	}
+	return slices.DeleteFunc(append(actions.Names(), noop), func(name string) bool { return slices.Contains(allowed, name) })
 }
 
 // parseInt reads a whole number from lo to hi.

@@ -30,6 +30,7 @@ func (a *app) serve(replica string, listener, httpListener net.Listener) error {
 	serviceOpts := scheduler.DefaultServiceOptions()
 	serviceOpts.Zone = a.o.Zone
 	serviceOpts.ShellFrom = a.o.ShellFrom
+	serviceOpts.Forbidden = a.o.forbidden()
 	serviceOpts.Refuse = engine.ClockWrong
 	service := scheduler.NewService(a.store, registry, scheduler.SystemClock{}, counters, serviceOpts)
 
@@ -118,6 +119,7 @@ func (a *app) engineOptions(replica string, listener net.Listener) scheduler.Eng
 	opts.Version = a.p.Version
 	opts.Actions = a.o.Actions
 	opts.Work = a.o.Work
+	opts.Forbidden = a.o.forbidden()
 	opts.Lead = a.o.Lead
 	opts.Zone = a.o.Zone
 	opts.MisfireGrace = a.o.MisfireGrace

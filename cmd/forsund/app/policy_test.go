@@ -1,0 +1,71 @@
+package app
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/scheduler"
+)
+
+// TestActionsNotAllowed: after a restart with --actions a stored plan of another
+// action is not run, its firings are dead letters that say why, and a new one is
+// refused. A fleet must agree on what it allows.
+func TestActionsNotAllowed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rows := []struct {
+		driver string
+		args   []string
+		allow  func(*testing.T) // what is to be done before another --actions
+	}{
+		{"mem", nil, func(*testing.T) {}},
+		{"redis", []string{"--driver=redis", "--driver-redis-port=" + strconv.Itoa(server.Port)}, func(t *testing.T) {
+			status, _, stderr := result(t, command("--driver=redis", "--driver-redis-port="+strconv.Itoa(server.Port), "--port=0", "--actions=http"))
+			if status != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "its actions are all, these are http") {
+				t.Errorf("other actions than the fleet's: status %d, %q", status, stderr)
+			}
+			redistest.Do(t, server.Addr, "HSET", "forsun:layout", "actions", "http")
+		}},
+	}
+	for _, row := range rows {
+		t.Run(row.driver, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			store := filepath.Join(dir, "store")
+			p := start(t, store, row.args...)
+			r := once("minutely", "touch "+dir+"/ran")
+			r.Schedule.Count = 0
+			r.Schedule.Second = 2
+			p.create(r)
+			if status := p.stop(syscall.SIGTERM); status != 0 {
+				t.Fatalf("exit status %d", status)
+			}
+			os.Remove(dir + "/ran") // it may have been due before
+			row.allow(t)
+			p = start(t, store, append(row.args, "--actions=http")...)
+			var letter string
+			poll(t, "a dead letter", func() bool {
+				page, err := p.client().DeadLetters(t.Context(), "minutely", "", 1)
+				if err == nil && len(page.Items) > 0 {
+					letter = page.Items[0].Error
+				}
+				return letter != ""
+			})
+			if letter != "not allowed: action shell, by this deployment's --actions" {
+				t.Errorf("dead letter: %s", letter)
+			}
+			if exists(dir + "/ran") {
+				t.Error("it ran")
+			}
+			_, err := p.client().Create(t.Context(), scheduler.Request{Key: "new", Schedule: r.Schedule, Action: "shell", Params: r.Params})
+			if err == nil || !strings.Contains(err.Error(), "1012") || !strings.Contains(err.Error(), "action: shell is not allowed; allowed: http (the server's --actions)") {
+				t.Errorf("create: %v", err)
+			}
+		})
+	}
+}
