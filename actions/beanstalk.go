@@ -70,6 +70,7 @@ func (a *Beanstalk) parse(params map[string]string) (beanstalkParams, error) {
 		tube: r.text("name", "default"),
 		body: r.text("body", ""),
 	}
+	a.opts.Egress.refuse(r, "host", p.addr)
 	if !tubeName(p.tube) {
 		r.refuse("name", "1 to 199 letters, digits and +/;.$_()-, not beginning with -")
 	}
@@ -139,7 +140,7 @@ type beanstalkConn struct {
 func (a *Beanstalk) dial(ctx context.Context, addr string) (*beanstalkConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.ConnectTimeout)
 	defer cancel()
-	conn, err := dialFiring(ctx, addr)
+	conn, err := dialFiring(ctx, a.opts.Egress, addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", cause(ctx, err))
 	}

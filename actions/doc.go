@@ -10,7 +10,7 @@
 //
 // Guarantees: Execute returns soon after its context is done, whatever the peer
 // does. No error and no output holds a secret of the parameters (see
-// scheduler.Secrets). Connections are kept per target and closed when idle.
+// scheduler.Secrets). Nothing is connected to that Egress refuses. Connections are kept per target and closed when idle.
 //
 // Not guaranteed: that a failed attempt had no effect. A peer that broke the
 // connection after the request was sent may have acted on it; the retry comes

@@ -29,6 +29,7 @@ type HTTPOptions struct {
 	MaxIdlePerHost int           // connections kept unused to one host; at least 1
 	MaxIdle        int           // connections kept unused over all hosts; at least 1
 	TLS            *tls.Config   // trusted roots, client certificate; nil: the system's roots
+	Egress         Egress        // what may be connected to
 }
 
 // DefaultHTTPOptions returns the options of a deployment that sets none. 64 is
@@ -213,8 +214,9 @@ func (e *statusError) Error() string {
 //	408, 429, 5xx                                yes, after the server's Retry-After
 //	other 1xx and 4xx                            no
 //	too many redirects, or one to another scheme no
+//	an address that may not be connected to      no
 func mark(err error) error {
-	if errors.Is(err, errRedirect) {
+	if errors.Is(err, errRedirect) || isEgressError(err) {
 		return err
 	}
 	status, ok := errors.AsType[*statusError](err)
@@ -325,7 +327,7 @@ func (a *HTTP) connectContext(ctx context.Context) (context.Context, context.Can
 func (a *HTTP) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := a.connectContext(ctx)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	conn, err := a.opts.Egress.dial(ctx, network, addr)
 	return conn, connectError(ctx, err)
 }
 
@@ -337,8 +339,19 @@ func (a *HTTP) dialTLS(ctx context.Context, network, addr string) (net.Conn, err
 	if a.opts.TLS != nil {
 		cfg = a.opts.TLS.Clone()
 	}
-	conn, err := (&tls.Dialer{Config: cfg}).DialContext(ctx, network, addr)
-	return conn, connectError(ctx, err)
+	if cfg.ServerName == "" {
+		cfg.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	conn, err := a.opts.Egress.dial(ctx, network, addr)
+	if err != nil {
+		return nil, connectError(ctx, err)
+	}
+	secured := tls.Client(conn, cfg)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, connectError(ctx, err)
+	}
+	return secured, nil
 }
 
 // connectError says that it was the connect timeout, if it was.

@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -56,6 +57,7 @@ func (a *HTTP) parse(params map[string]string) (httpParams, error) {
 		connectTimeout: r.seconds("connect_timeout", a.opts.ConnectTimeout, maxHTTPTimeout),
 	}
 	r.seconds("request_timeout", a.opts.RequestTimeout, maxHTTPTimeout)
+	a.opts.Egress.refuse(r, "url", net.JoinHostPort(p.url.Hostname(), "0"))
 	digest := r.choice("auth_mode", "basic", "basic", "digest") == "digest"
 	userAgent := r.text("user_agent", a.opts.UserAgent)
 	if !headerValue(userAgent) {

@@ -91,6 +91,7 @@ func (a *MySQL) parse(params map[string]string) (mysqlParams, error) {
 		maxConnections: r.maxConnections(a.opts.MaxConnections),
 		sql:            r.need("sql"),
 	}
+	a.opts.Egress.refuse(r, "host", p.target.addr)
 	if p.target.passwd == "" && r.text("user", "") == "" {
 		p.target.passwd = a.opts.Passwd
 	}
@@ -172,6 +173,7 @@ func (a *MySQL) dial(ctx context.Context, target mysqlTarget) (*mysqlConn, error
 	cfg := mysql.NewConfig() // without MultiStatements, without local files
 	cfg.Net, cfg.Addr, cfg.DBName = "tcp", target.addr, target.db
 	cfg.User, cfg.Passwd = target.user, target.passwd
+	cfg.DialFunc = a.opts.Egress.dial
 	cfg.WriteTimeout = a.opts.ConnectTimeout // for the farewell, which no context bounds
 	cfg.Logger = &mysql.NopLogger{}          // what it logs it returns as well
 	connector, err := mysql.NewConnector(cfg)

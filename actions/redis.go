@@ -97,6 +97,7 @@ func (a *Redis) parse(params map[string]string) (redisParams, error) {
 		maxConnections: r.maxConnections(a.opts.MaxConnections),
 		commands:       line.Words(r.need("command")),
 	}
+	a.opts.Egress.refuse(r, "host", p.target.addr)
 	if err := r.err(); err != nil {
 		return p, err
 	}
@@ -213,7 +214,7 @@ func (a *Redis) dial(ctx context.Context, target redisTarget) (*redisConn, error
 			if dialed.Swap(true) {
 				return nil, errReconnect
 			}
-			conn, err := dialFiring(ctx, target.addr)
+			conn, err := dialFiring(ctx, a.opts.Egress, target.addr)
 			if err != nil {
 				return nil, err
 			}

@@ -18,6 +18,10 @@ type Options struct {
 	// Noop adds the action "noop", which does nothing, for measurements.
 	Noop bool
 
+	// Egress is what the actions that connect to something may connect to; it stands
+	// for the Egress of each.
+	Egress Egress
+
 	Shell     ShellOptions
 	HTTP      HTTPOptions
 	Redis     RedisOptions
@@ -75,6 +79,9 @@ var _ scheduler.Actions = (*Registry)(nil)
 func New(opts Options) (*Registry, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
+	}
+	for _, egress := range []*Egress{&opts.HTTP.Egress, &opts.Redis.Egress, &opts.Thrift.Egress, &opts.Beanstalk.Egress, &opts.MySQL.Egress} {
+		*egress = opts.Egress
 	}
 	r := &Registry{actions: make(map[string]scheduler.Action)}
 	wanted := func(name string) bool { return len(opts.Names) == 0 || slices.Contains(opts.Names, name) }

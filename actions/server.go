@@ -22,6 +22,7 @@ type ServerOptions struct {
 	IdleTime       time.Duration // an unused connection is closed after this; at least 1 ms
 	MaxConnections int           // in use at once to a target, where the first plan to use it sets no max_connections; 1 to 1024
 	MaxIdle        int           // connections kept unused over all targets; at least 1
+	Egress         Egress        // what may be connected to
 }
 
 // defaultServerOptions: 30 s is the deadline of every action that talks to a
@@ -106,10 +107,9 @@ type firingConn struct {
 	used  time.Time    // when the last firing was done with it; only for its one user
 }
 
-// dialFiring connects to addr.
-func dialFiring(ctx context.Context, addr string) (*firingConn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
+// dialFiring connects to addr, if egress lets it.
+func dialFiring(ctx context.Context, egress Egress, addr string) (*firingConn, error) {
+	c, err := egress.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +181,9 @@ func attemptError(action, addr string, params map[string]string, err error, retr
 // time it took, not from what the server thought of the request. A host name
 // that does not exist counts: it may exist later.
 func transportError(err error) bool {
+	if isEgressError(err) {
+		return false // on the way, but it would come again
+	}
 	var n net.Error
 	return errors.As(err, &n) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||

@@ -79,6 +79,7 @@ func (a *Thrift) parse(params map[string]string) (thriftParams, error) {
 		addr:           r.address(thriftPort),
 		maxConnections: r.maxConnections(a.opts.MaxConnections),
 	}
+	a.opts.Egress.refuse(r, "host", p.addr)
 	return p, r.err()
 }
 
@@ -150,11 +151,15 @@ func thriftException(err error) thrift.TApplicationException {
 
 // thriftRetryable says whether an error is worth another attempt:
 //
+//	an address that may not be connected to         no
 //	no connection, a broken one, no reply in time   yes
 //	a reply that is no Thrift, or not to this call  yes
 //	an exception of the server                      yes
 //	the exception "unknown method"                  no: it is not such a service
 func thriftRetryable(err error) bool {
+	if isEgressError(err) {
+		return false
+	}
 	exception := thriftException(err)
 	return exception == nil || exception.TypeId() != thrift.UNKNOWN_METHOD
 }
@@ -168,7 +173,7 @@ type thriftConn struct {
 func (a *Thrift) dial(ctx context.Context, addr string) (*thriftConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.ConnectTimeout)
 	defer cancel()
-	conn, err := dialFiring(ctx, addr)
+	conn, err := dialFiring(ctx, a.opts.Egress, addr)
 	if err != nil {
 		return nil, err
 	}

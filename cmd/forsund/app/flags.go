@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,6 +146,16 @@ func flags() []group {
 			{
 				name: "actions", value: "NAMES", list: true, usage: "actions that plans may use and that are run, in the whole deployment, commas between; noop is for measurements: it does nothing", showing: strings.Join(builtin, ", "),
 				set: into(names, func(o *Options) *[]string { return &o.Actions }),
+			},
+		}},
+		{"what plans may do", []flag{
+			{
+				name: "egress-allow", value: "NETWORKS", list: true, usage: "networks that targets of http, redis, mysql, thrift and beanstalk plans may be in, commas between; one within the networks that are refused by default is an exception to that",
+				showing: "all but link-local and metadata addresses", set: into(parseEgress, func(o *Options) *[]netip.Prefix { return &o.Egress.Allow }),
+			},
+			{
+				name: "egress-deny", value: "NETWORKS", list: true, usage: "networks that they may not be in, whatever --egress-allow says, commas between",
+				showing: "none more", set: into(parseEgress, func(o *Options) *[]netip.Prefix { return &o.Egress.Deny }),
 			},
 		}},
 		{"firing", []flag{

@@ -31,6 +31,7 @@ type Options struct {
 	HTTP      string         // HOST:PORT of the HTTP server; "": none
 	AllowCIDR []netip.Prefix // peers to let in; nil: loopback and private networks
 	ShellFrom scheduler.ShellFrom
+	Egress    actions.Egress // what the actions may connect to
 
 	Demon    bool          // detach from the terminal
 	PIDFile  string        // absolute; "": none
@@ -232,6 +233,22 @@ func parseCIDRs(s string) ([]netip.Prefix, error) {
 		prefixes = append(prefixes, prefix.Masked())
 	}
 	return prefixes, nil
+}
+
+// parseEgress reads networks of targets. Those of IPv4 that are written in IPv6 are
+// of IPv4, as addresses are when they are compared.
+func parseEgress(s string) ([]netip.Prefix, error) {
+	prefixes, err := parseCIDRs(s)
+	if err == nil && len(prefixes) == 0 {
+		// None would be all of them: a variable that is empty by mistake opens nothing.
+		err = notAllowed(s, "networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between")
+	}
+	for i, p := range prefixes {
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			prefixes[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+	}
+	return prefixes, err
 }
 
 // parseNames reads names out of those that are known.

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"os"
@@ -84,6 +85,7 @@ func TestParseValues(t *testing.T) {
 		"--bind", "[::1]", "--http=[::1]:0", "--port=0", "--timezone=Asia/Shanghai", "--misfire-grace=90", "--drain-timeout", "1m30s",
 		"--slots=http=3", "--slots", "shell=2,redis=5", "--work", "http,shell,http", "--actions=http, shell", "--target-slots=7",
 		"--retries=0", "--retry-delay=1.5", "--shell-from=Private", "--allow-cidr=10.1.2.3/8,192.0.2.7", "--allow-cidr", "fd00::/8",
+		"--egress-allow=10.0.0.0/8, ::ffff:192.0.2.0/120", "--egress-deny=10.1.2.3", "--egress-deny=fd00::1/8",
 		"--driver-mem-store-file=:memory:", "--driver-mem-sync=1s", "--log-level=Warning", "--pid-file=/run/forsund.pid", "-demon=no",
 	}
 	o, err := Parse(args, environment(map[string]string{"FORSUN_DEMON": "true"}))
@@ -106,6 +108,9 @@ func TestParseValues(t *testing.T) {
 	wantCIDR := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8")}
 	if !slices.Equal(o.AllowCIDR, wantCIDR) || o.ShellFrom != scheduler.ShellFromPrivate {
 		t.Errorf("peers: got %v, shell from %s", o.AllowCIDR, o.ShellFrom)
+	}
+	if got := fmt.Sprint(o.Egress.Allow, o.Egress.Deny); got != "[10.0.0.0/8 192.0.2.0/24] [10.1.2.3/32 fd00::/8]" {
+		t.Errorf("egress: got %s", got)
 	}
 	if o.StoreDir != memstore.Memory || o.StoreSync != memstore.SyncSecond || o.LogLevel != zerolog.WarnLevel {
 		t.Errorf("got store %s %s, log level %s", o.StoreDir, o.StoreSync, o.LogLevel)
@@ -200,6 +205,8 @@ func TestParseErrors(t *testing.T) {
 		{"--slots=http=0", `--slots: "0" is not allowed; allowed: a number from 1 to 1000000`},
 		{"--retries=101", `--retries: "101" is not allowed; allowed: a number from 0 to 100`},
 		{"--shell-from=friends", `--shell-from: "friends" is not allowed; allowed: loopback, private, any, nobody`},
+		{"--egress-allow=", `--egress-allow: "" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},
+		{"--egress-deny=internal", `--egress-deny: "internal" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},
 		{"--allow-cidr=10.0.0.0/99", `--allow-cidr: "10.0.0.0/99" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},
 	}
 	for _, row := range rows {

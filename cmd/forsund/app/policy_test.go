@@ -69,3 +69,35 @@ func TestActionsNotAllowed(t *testing.T) {
 		})
 	}
 }
+
+// TestEgress: a target that may not be connected to is a dead letter after one
+// attempt, which names address and option; forsund's own Redis, in the same network,
+// is none.
+func TestEgress(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := start(t, "", onRedis(server, "--egress-deny=127.0.0.0/8,::1")...)
+	r := scheduler.Request{
+		Key: "inside", Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 1, Count: 1}, Action: "redis",
+		Params: map[string]string{"host": "localhost", "port": strconv.Itoa(server.Port), "command": "SET reached 1"},
+	}
+	p.create(r)
+	poll(t, "a dead letter", func() bool {
+		page, err := p.client().DeadLetters(t.Context(), "inside", "", 1)
+		if err != nil || len(page.Items) == 0 {
+			return false
+		}
+		if got := page.Items[0]; got.Attempt != 1 || !strings.Contains(got.Error, "address 127.0.0.1 is not allowed; allowed: addresses outside of 127.0.0.0/8 (the server's --egress-deny)") {
+			t.Errorf("attempt %d: %s", got.Attempt, got.Error)
+		}
+		return true
+	})
+	if got := redistest.Do(t, server.Addr, "EXISTS", "reached"); got != int64(0) {
+		t.Error("it was connected to")
+	}
+	r.Params["host"] = "127.0.0.1"
+	_, err := p.client().Create(t.Context(), r)
+	if err == nil || !strings.Contains(err.Error(), "1012") || !strings.Contains(err.Error(), "params.host: 127.0.0.1 is not allowed") {
+		t.Errorf("create: %v", err)
+	}
+}

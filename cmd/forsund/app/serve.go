@@ -77,6 +77,7 @@ func (a *app) serve(replica string, listener, httpListener net.Listener) error {
 // newRegistry returns the actions that plans may use here.
 func (a *app) newRegistry() (*actions.Registry, error) {
 	opts := actions.DefaultOptions(a.p.Version)
+	opts.Egress = a.o.Egress
 	for _, name := range a.o.Actions {
 		if name == noop {
 			opts.Noop = true
