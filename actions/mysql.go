@@ -36,8 +36,9 @@ type mysqlTarget struct {
 // MySQLOptions configure the mysql action.
 type MySQLOptions struct {
 	ServerOptions
-	User   string // of plans that give none
-	Passwd string // of plans that give no user; "" is none
+	User   string        // of plans that give none
+	Passwd string        // of plans that give no user; "" is none
+	Wait   time.Duration // for a connection to be free; 0: as long as the attempt may take
 }
 
 // DefaultMySQLOptions returns the options of a deployment that sets none.
@@ -50,6 +51,9 @@ func (o MySQLOptions) Validate() error {
 	err := o.ServerOptions.validate("mysql")
 	if o.User == "" {
 		err = errors.Join(err, errors.New(`mysql action: User: "" is not allowed; allowed: an account's name`))
+	}
+	if o.Wait < 0 {
+		err = errors.Join(err, fmt.Errorf("mysql action: Wait: %v is not allowed; allowed: 0 (no bound) or more", o.Wait))
 	}
 	return err
 }
@@ -75,7 +79,7 @@ var _ scheduler.Action = (*MySQL)(nil)
 // NewMySQL returns the mysql action. opts must be valid. Close it.
 func NewMySQL(opts MySQLOptions) *MySQL {
 	a := &MySQL{opts: opts}
-	a.pool = newPool(poolOptions[mysqlTarget, *mysqlConn]{Open: a.dial, Idle: opts.IdleTime, MaxIdle: opts.MaxIdle})
+	a.pool = newPool(poolOptions[mysqlTarget, *mysqlConn]{Open: a.dial, Idle: opts.IdleTime, MaxIdle: opts.MaxIdle, Wait: opts.Wait})
 	return a
 }
 

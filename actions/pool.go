@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ type poolOptions[K comparable, C io.Closer] struct {
 	// Idle is how long a connection may be unused before it is closed; at least
 	// 1 ms.
 	Idle time.Duration
+	// Wait bounds how long Get waits in line; 0: as long as its context allows.
+	Wait time.Duration
 	// MaxIdle bounds unused connections over all targets, at least 1; beyond it
 	// the one unused for longest is closed.
 	MaxIdle int
@@ -100,7 +103,8 @@ type lease[K comparable, C io.Closer] struct {
 // Get returns a connection to target: one that is free, else a new one while
 // fewer than limit are open, else the next to become free. limit counts when it
 // is the first to be asked for this target. Errors are those of Open, of ctx
-// while waiting, and scheduler.ErrClosed.
+// while waiting, os.ErrDeadlineExceeded after poolOptions.Wait, and
+// scheduler.ErrClosed.
 func (p *pool[K, C]) Get(ctx context.Context, target K, limit int) (*lease[K, C], error) {
 	p.mu.Lock()
 	if p.closed {
@@ -129,23 +133,33 @@ func (p *pool[K, C]) Get(ctx context.Context, target K, limit int) (*lease[K, C]
 	p.mu.Unlock()
 	closeAll(dead)
 
+	var tired <-chan time.Time // never, without a bound
+	if p.opts.Wait > 0 {
+		timer := time.NewTimer(p.opts.Wait)
+		defer timer.Stop()
+		tired = timer.C
+	}
+	var why error
 	select {
 	case g := <-turn:
 		return p.take(ctx, t, g)
 	case <-ctx.Done():
+		why = context.Cause(ctx)
+	case <-tired:
+		why = fmt.Errorf("waited %v for one: %w", p.opts.Wait, os.ErrDeadlineExceeded)
 	}
 	p.mu.Lock()
 	if i := slices.Index(t.waiters, turn); i >= 0 {
 		t.waiters = slices.Delete(t.waiters, i, i+1)
 		p.mu.Unlock()
-		return nil, fmt.Errorf("all %d connections are in use: %w", t.limit, context.Cause(ctx))
+		return nil, fmt.Errorf("all %d connections are in use: %w", t.limit, why)
 	}
 	p.mu.Unlock()
 	// Its turn came at the same moment; what was granted is passed on.
 	if l, err := p.take(ctx, t, <-turn); err == nil {
 		l.Release()
 	}
-	return nil, fmt.Errorf("all %d connections were in use: %w", t.limit, context.Cause(ctx))
+	return nil, fmt.Errorf("all %d connections were in use: %w", t.limit, why)
 }
 
 // pick returns a free connection of t with one more user, the one used last

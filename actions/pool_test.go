@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -185,6 +186,18 @@ func TestPoolLimitAndLine(t *testing.T) {
 	if d.opened.Load() != 1 {
 		t.Errorf("opened %d connections, want 1", d.opened.Load())
 	}
+}
+
+func TestPoolWait(t *testing.T) {
+	var d dialler
+	p := testPool(t, &d, func(o *poolOptions[string, *dialled]) { o.Wait = 20 * time.Millisecond })
+	first := get(t, p, "x", 1)
+	_, err := p.Get(t.Context(), "x", 1)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !transportError(err) || err.Error() != "all 1 connections are in use: waited 20ms for one: i/o timeout" {
+		t.Errorf("Get with nothing free: %v, want a timeout that is worth a retry", err)
+	}
+	first.Release()
+	get(t, p, "x", 1).Release()
 }
 
 func TestPoolDiscardLetsWaiterDial(t *testing.T) {

@@ -92,6 +92,7 @@ func (o *EngineOptions) Validate() error {
 	bad(o.TargetSlots < 1, "TargetSlots", o.TargetSlots, "at least 1")
 	bad(o.Retry.Retries < 0, "Retry.Retries", o.Retry.Retries, "0 or more")
 	bad(o.Retry.Delay < 0, "Retry.Delay", o.Retry.Delay, "0 or more")
+	bad(!(o.Retry.Rate >= 0 && o.Retry.Rate <= 100), "Retry.Rate", o.Retry.Rate, "0 to 100") // so that NaN is not
 	bad(o.Retry.Max < o.Retry.Delay, "Retry.Max", o.Retry.Max, fmt.Sprintf("at least Retry.Delay (%v)", o.Retry.Delay))
 	bad(o.Backlog.Entries < 0, "Backlog.Entries", o.Backlog.Entries, "0 (no bound) or more")
 	bad(o.Backlog.Bytes < 0, "Backlog.Bytes", o.Backlog.Bytes, "0 (no bound) or more")

@@ -27,6 +27,8 @@ func TestRetryPolicyWait(t *testing.T) {
 		{"capped with its jitter", policy, 1000, 0, almostOne, 10 * time.Minute},
 		{"no overflow", policy, math.MaxInt, 0, 0.5, 10 * time.Minute},
 		{"an attempt 0 counts as 1", policy, 0, 0, 0.5, 3 * time.Second},
+		{"all alike", RetryPolicy{Retries: 3, Delay: 3 * time.Second, Max: time.Minute}, 3, 0, 0.5, 3 * time.Second},
+		{"twice as much longer each time", RetryPolicy{Retries: 3, Delay: 3 * time.Second, Rate: 2, Max: time.Minute}, 3, 0, 0.5, 15 * time.Second},
 		{"no delay", RetryPolicy{Retries: 3, Max: time.Minute}, 2, 0, 0.5, 0},
 		{"a delay as long as the cap", day, 1, 0, 0.5, 24 * time.Hour},
 		{"the target asks for more", policy, 1, time.Minute, 0, time.Minute},

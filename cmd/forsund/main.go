@@ -26,6 +26,9 @@ func main() { os.Exit(run(os.Args)) }
 func run(args []string) int {
 	options, err := app.Parse(args[1:], os.LookupEnv)
 	report := app.Demonized()
+	if err == nil && !options.Help && !options.Version {
+		err = app.CheckEnvironment(os.Environ())
+	}
 	switch {
 	case err != nil:
 		return complain(err)
@@ -34,6 +37,9 @@ func run(args []string) int {
 		return 0
 	case options.Version:
 		fmt.Println("forsund", app.Version(version))
+		return 0
+	case options.Config:
+		fmt.Print(options.ConfigText())
 		return 0
 	}
 

@@ -21,6 +21,7 @@ type flag struct {
 	name     string
 	value    string // what the help calls its value; "" for an option that is on or off
 	list     bool   // may be given several times, which adds up
+	merge    bool   // what command line, file and environment say adds up, too
 	fallback string // the value without the option
 	usage    string // for the help, without the default
 	showing  string // the default as the help shows it, where it is not fallback
@@ -120,16 +121,33 @@ func flags() []group {
 				set: into(parseBool, func(o *Options) *bool { return &o.nodemon }),
 			},
 			{
+				name: "conf", value: "CONF", usage: "configuration file: options by their names, and the INI file of the Python forsun", showing: "none",
+				set: into(parsePath, func(o *Options) *string { return &o.Conf }),
+			},
+			{
 				name: "pid-file", value: "PID_FILE", usage: "file to write the pid to, removed at the end", showing: "none",
 				set: into(parsePath, func(o *Options) *string { return &o.PIDFile }),
 			},
 			{
-				name: "log", value: "LOG_FILE", usage: "log file, JSON lines; reopened at SIGHUP", showing: "readable lines on standard error",
-				set: into(parsePath, func(o *Options) *string { return &o.LogFile }),
+				name: "log", value: "LOG_FILE", usage: "log file; reopened at SIGHUP; - is standard error", showing: "standard error",
+				set: into(parseLogFile, func(o *Options) *string { return &o.LogFile }),
 			},
 			{
 				name: "log-level", value: "LOG_LEVEL", fallback: "INFO", usage: "log level: DEBUG, INFO, WARNING, ERROR, CRITICAL",
 				set: func(o *Options, value string) (err error) { o.LogLevel, err = parseLevel(value); return err },
+			},
+			{
+				name: "log-format", value: "FORMAT", fallback: string(logAuto),
+				usage: "form of the log: json, a line each; text, for people; auto, json in a file and text on standard error",
+				set:   into(parseLogFormat, func(o *Options) *logFormat { return &o.LogFormat }),
+			},
+			{
+				name: "log-rotate", value: "WHEN", usage: "when the log file begins anew: DAY, at midnight, or at a size such as 100M (B, K, M, G)", showing: "never",
+				set: into(parseRotation, func(o *Options) *rotation { return &o.LogRotate }),
+			},
+			{
+				name: "log-backup-count", value: "N", fallback: "64", usage: "log files kept beside the one in use, with --log-rotate",
+				set: into(intBetween(1, 10_000), func(o *Options) *int { return &o.LogBackups }),
 			},
 		}},
 		{"who may come in", []flag{
@@ -177,7 +195,7 @@ func flags() []group {
 				set: into(parseBool, func(o *Options) *bool { return &o.Lead }),
 			},
 			{
-				name: "slots", value: "NAME=N", list: true, usage: "attempts of an action at a time, such as http=200,shell=8",
+				name: "slots", value: "NAME=N", list: true, merge: true, usage: "attempts of an action at a time, such as http=200,shell=8",
 				showing: slotsText(engine, builtin),
 				set: into(func(s string) (map[string]int, error) { return parseSlots(s, known) },
 					func(o *Options) *map[string]int { return &o.Slots }),
@@ -195,6 +213,10 @@ func flags() []group {
 				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.Retry.Delay }),
 			},
 			{
+				name: "retry-delay-rate", value: "RATE", fallback: fmt.Sprint(engine.Retry.Rate), usage: "by how many times the first delay each later one is longer; 0: all are the same",
+				set: into(parseRate, func(o *Options) *float64 { return &o.Retry.Rate }),
+			},
+			{
 				name: "drain-timeout", value: "TIME", fallback: shortDuration(engine.DrainTimeout), usage: "how long running actions may go on when forsund is stopped",
 				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.DrainTimeout }),
 			},
@@ -207,6 +229,7 @@ func flags() []group {
 				set: notYet("this build has no extensions yet"),
 			},
 		}},
+		{"actions", actionFlags()},
 		{"store", append([]flag{
 			{
 				name: "driver", value: "DRIVER", fallback: driverMem, usage: "store driver: mem, embedded, for one forsund; redis, for a fleet of them",

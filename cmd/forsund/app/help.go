@@ -41,9 +41,11 @@ func HelpText() string {
 			b.WriteString(f.help())
 		}
 	}
-	b.WriteString("\nEach of them can be given in the environment instead, as FORSUN_ and its name\n" +
-		"in capitals with _ for -: FORSUN_LOG_LEVEL=DEBUG. Times are 90s, 1m30s, or a\n" +
-		"number of seconds.\n")
+	b.WriteString("\nEach of them can be given in the configuration file instead, as name = value,\n" +
+		"and in the environment, as FORSUN_ and its name in capitals with _ for -:\n" +
+		"FORSUN_LOG_LEVEL=DEBUG. The command line outweighs the file, the file outweighs\n" +
+		"the environment. Times are 90s, 1m30s, or a number of seconds.\n\n" +
+		"\"forsund config\", with options behind it, prints what they all add up to.\n")
 	return b.String()
 }
 

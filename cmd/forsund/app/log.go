@@ -1,35 +1,69 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 )
 
-// openLog returns the logger that the options ask for: JSON lines to a file, or
-// readable ones to stderr, in colour on a terminal. file is nil without a file.
+// logFormat is the form of the log's lines.
+type logFormat string
+
+const (
+	logAuto logFormat = "auto" // by where they go
+	logJSON logFormat = "json"
+	logText logFormat = "text"
+)
+
+// parseLogFormat reads one. A format of Python's logging cannot be followed: the
+// fields of a line depend on what it says.
+func parseLogFormat(s string) (logFormat, error) {
+	if strings.Contains(s, "%(") {
+		return "", fmt.Errorf("%q is a format of Python's logging, which forsund does not have; allowed: auto, json, text", s)
+	}
+	return oneOf(logAuto, logJSON, logText)(s)
+}
+
+// parseLogFile reads where the log goes.
+func parseLogFile(s string) (string, error) {
+	if s == "-" {
+		return "", nil
+	}
+	return parsePath(s)
+}
+
+// openLog returns the logger that the options ask for. Text is in colour on a
+// terminal. file is nil without a file.
 func openLog(o *Options, stderr *os.File, env func(string) (string, bool)) (zerolog.Logger, *logFile, error) {
+	var (
+		file *logFile
+		out  io.Writer = stderr
+	)
+	format := cmp.Or(o.LogFormat, logAuto)
 	if o.LogFile != "" {
-		file := &logFile{path: o.LogFile}
+		file = &logFile{path: o.LogFile, rotate: o.LogRotate, keep: o.LogBackups, now: time.Now}
 		if err := file.Reopen(); err != nil {
 			return zerolog.Nop(), nil, fmt.Errorf("log file: %w", err)
 		}
-		return newLogger(file, o.LogLevel), file, nil
+		out = file
+	}
+	if format == logJSON || format == logAuto && file != nil {
+		return newLogger(out, o.LogLevel), file, nil
 	}
 	noColor, _ := env("NO_COLOR")
 	console := zerolog.ConsoleWriter{
-		Out:        stderr,
-		NoColor:    noColor != "" || !isTerminal(stderr),
+		Out:        out,
+		NoColor:    noColor != "" || file != nil || !isTerminal(stderr),
 		TimeFormat: "2006-01-02 15:04:05.000",
 	}
-	return newLogger(console, o.LogLevel), nil, nil
+	return newLogger(console, o.LogLevel), file, nil
 }
 
 func newLogger(w io.Writer, level zerolog.Level) zerolog.Logger {
@@ -50,37 +84,3 @@ func routeSlog(log zerolog.Logger) {
 }
 
 func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }
-
-// logFile is a file that can be opened again under its name, after someone has
-// moved it away.
-type logFile struct {
-	path string
-
-	mu   sync.Mutex
-	file *os.File
-}
-
-// Write appends a line.
-func (l *logFile) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.file.Write(line)
-}
-
-// Reopen opens the file by its name, making it if it is not there, and has a
-// crash of this process written to it, too. If it cannot be opened, lines go on to
-// where they went before.
-func (l *logFile) Reopen() error {
-	file, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file != nil {
-		l.file.Close()
-	}
-	l.file = file
-	// A daemon has no standard error to crash on.
-	return debug.SetCrashOutput(file, debug.CrashOptions{})
-}

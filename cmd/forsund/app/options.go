@@ -25,6 +25,9 @@ import (
 type Options struct {
 	Help    bool // print HelpText and end
 	Version bool // print the version and end
+	Config  bool // print ConfigText and end
+
+	Conf string // absolute; "": none
 
 	Bind      string         // address of the Thrift server, a host name or an IP
 	Port      int            // its port, 0 to 65535; 0: any free one
@@ -37,6 +40,10 @@ type Options struct {
 	PIDFile  string        // absolute; "": none
 	LogFile  string        // absolute; "": standard error
 	LogLevel zerolog.Level //
+
+	LogFormat  logFormat
+	LogRotate  rotation // of LogFile
+	LogBackups int      // rotated files kept, at least 1
 
 	Driver    string // driverMem or driverRedis
 	StoreDir  string // absolute, or memstore.Memory; of driverMem
@@ -53,8 +60,12 @@ type Options struct {
 	TargetSlots  int            // attempts at a time, by target
 	Retry        scheduler.RetryPolicy
 	DrainTimeout time.Duration
+	Action       actionOptions
 
-	nodemon bool // outweighs Demon
+	Notices []string // what of the configuration file means nothing, or is unwise
+
+	settings []setting // of every option
+	nodemon  bool      // outweighs Demon
 }
 
 // Reloads says whether SIGHUP has something to read again. If not, it is what a
@@ -83,6 +94,12 @@ func notAllowed(value, allowed string) error {
 func (o *Options) finish(env func(string) (string, bool)) error {
 	if o.nodemon {
 		o.Demon = false
+	}
+	if o.LogRotate != (rotation{}) && o.LogFile == "" {
+		return &UsageError{"--log-rotate", "needs --log: standard error is no file of forsund's"}
+	}
+	if err := o.Action.check(); err != nil {
+		return err
 	}
 	if slices.Equal(o.Actions, []string{noop}) {
 		return &UsageError{"--actions", "noop needs another action beside it"}

@@ -11,11 +11,19 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Parse reads a command line, without the program's name, and the environment:
-// an option on the command line outweighs its FORSUN_ variable, which outweighs
-// the default. Every error is a *UsageError and fits on a line.
+// configCommand is the word before the options that asks for what they add up to.
+const configCommand = "config"
+
+// Parse reads a command line, without the program's name, the configuration file
+// that it names, and the environment: an option on the command line outweighs the
+// file, which outweighs the option's FORSUN_ variable, which outweighs the
+// default. Every error is a *UsageError and fits on a line.
 func Parse(args []string, env func(string) (string, bool)) (*Options, error) {
 	groups := flags()
+	config := len(args) > 0 && args[0] == configCommand
+	if config {
+		args = args[1:]
+	}
 	given, err := parseArgs(args, groups)
 	if err != nil {
 		return nil, err
@@ -23,21 +31,17 @@ func Parse(args []string, env func(string) (string, bool)) (*Options, error) {
 	if given["help"] == "true" {
 		return &Options{Help: true}, nil // whatever else is right or wrong
 	}
-	o := new(Options)
-	for _, g := range groups {
-		for _, f := range g.flags {
-			value, source := f.fallback, "--"+f.name
-			if v, ok := given[f.name]; ok {
-				value = v
-			} else if v, ok := env(f.envName()); ok && v != "" && !notOurs(f.name, v) {
-				value, source = v, f.envName()
-			} else if value == "" {
-				continue
-			}
-			if err := f.set(o, value); err != nil {
-				return nil, &UsageError{source, err.Error()}
-			}
-		}
+	o := &Options{Config: config}
+	file, err := givenConf(groups, given, env)
+	if err != nil {
+		return nil, err
+	}
+	o.settings = resolve(groups, given, file, env)
+	if file != nil {
+		o.Notices = file.notices
+	}
+	if err := apply(o, o.settings); err != nil {
+		return nil, err
 	}
 	if o.Version {
 		return o, nil
@@ -48,15 +52,32 @@ func Parse(args []string, env func(string) (string, bool)) (*Options, error) {
 		}
 	}
 	slices.Sort(o.Idle)
-	return o, o.finish(env)
+	return o, whence(o.finish(env), o.settings)
 }
 
-// notOurs recognises variables that have the name of an option and another
-// meaning: FORSUN_VERSION, which images like to set, and what Kubernetes puts into
-// every container beside a service named "forsun": FORSUN_PORT=tcp://10.0.0.1:6458.
-func notOurs(name, value string) bool {
-	return name == "version" || name == "help" || name == "port" && strings.Contains(value, "://")
+// givenConf reads the configuration file that the command line names, or the
+// environment; nil: neither does.
+func givenConf(groups []group, given map[string]string, env func(string) (string, bool)) (*conf, error) {
+	path, ok := given["conf"]
+	if !ok {
+		path, ok = env(envPrefix + "CONF")
+	}
+	if !ok || path == "" || given["version"] == "true" {
+		return nil, nil
+	}
+	return readConf(path, groups)
 }
+
+// notOurs recognises variables that have the name of an option, in small letters
+// and without the prefix, and another meaning: FORSUN_VERSION, which images like
+// to set, and what Kubernetes puts into every container beside a service named
+// "forsun": FORSUN_PORT=tcp://10.0.0.1:6458.
+func notOurs(name, value string) bool {
+	return name == "version" || name == "help" || strings.HasSuffix(name, "port") && strings.Contains(value, "://")
+}
+
+// plainVariable is the name of an option as notOurs has it.
+func plainVariable(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // parseArgs returns the options given on the command line.
 func parseArgs(args []string, groups []group) (map[string]string, error) {
@@ -88,15 +109,19 @@ func parseArgs(args []string, groups []group) (map[string]string, error) {
 			}
 		}
 	}
-	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(err, app.Flags) }
+	all := app.Flags
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(err, all) }
+	// The library compares each flag with each: it gets those that may be meant.
+	app.Flags = slices.DeleteFunc(slices.Clone(all), func(f cli.Flag) bool { return !mentioned(args, f.Names()) })
 	app.Action = func(c *cli.Context) error {
 		delete(given, "help")
 		if c.NArg() > 0 {
 			return &UsageError{"", fmt.Sprintf("%q: forsund takes options only (forsund -h lists them)", c.Args().First())}
 		}
+		set := c.LocalFlagNames() // IsSet looks through all flags for each
 		for _, g := range groups {
 			for _, f := range g.flags {
-				if !c.IsSet(f.name) {
+				if !slices.Contains(set, f.name) {
 					continue
 				}
 				switch {
@@ -118,6 +143,14 @@ func parseArgs(args []string, groups []group) (map[string]string, error) {
 	given["help"] = "true" // which keeps the library from calling Action
 	err := app.RunContext(context.Background(), append([]string{"forsund"}, foldSwitches(args, switches)...))
 	return given, err
+}
+
+// mentioned says whether one of args may be an option of one of these names.
+func mentioned(args, names []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		return slices.Contains(names, name)
+	})
 }
 
 // foldSwitches rewrites "--demon true" as "--demon=true", which is how argparse

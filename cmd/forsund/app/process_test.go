@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -442,6 +444,92 @@ func TestLogReopens(t *testing.T) {
 	}
 	if findLog(t, p.log, "stopped") == nil || findLog(t, p.log+".1", "stopped") != nil {
 		t.Error("the last line is not in the new file only")
+	}
+}
+
+// TestConfFile: a file of the Python forsun is all that forsund needs, and what it
+// says is what plans see.
+func TestConfFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	agent := make(chan string, 10)
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		agent <- r.UserAgent()
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer target.Close()
+	conf := filepath.Join(dir, "forsun.conf")
+	text := fmt.Sprintf("port=0\nbind_address=127.0.0.1\nhttp_bind=127.0.0.1:0\nlog_file=%[1]s/log\nlog_level=DEBUG\nlog_format=\nlog_rotate=400B\nlog_backup_count=100\n"+
+		"[store]\ndriver=mem\nmem_store_file=%[1]s/store\nredis_bulk_size=5\n"+
+		"[action]\nretry_delay_seconds=0\nretry_max_count=2\nshell_cwd=%[1]s\nhttp_user_agent=reports/7\n", dir)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command("--conf", conf)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &forsund{t: t, cmd: cmd, log: filepath.Join(dir, "log"), exited: make(chan struct{})}
+	go func() { cmd.Wait(); close(p.exited) }()
+	t.Cleanup(p.kill)
+	// Its log is in many files by now.
+	find := func(message string) (found map[string]any) {
+		poll(t, "log line "+message, func() bool {
+			logs, _ := filepath.Glob(p.log + "*")
+			for _, log := range logs {
+				if found == nil {
+					found = findLog(t, log, message)
+				}
+			}
+			return found != nil
+		})
+		return found
+	}
+	p.address, _ = find("forsund is ready")["thrift"].(string)
+	find(conf + ":12: redis_bulk_size means nothing here: forsund sends what there is to Redis in pipelines over few connections")
+	p.create(once("where", "touch here"))
+	p.create(scheduler.Request{
+		Key: "who", Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Count: 1},
+		Action: "http", Params: map[string]string{"url": target.URL},
+	})
+	for range 3 { // the first attempt and two retries
+		select {
+		case got := <-agent:
+			if got != "reports/7" {
+				t.Errorf("User-Agent: got %q, want reports/7", got)
+			}
+		case <-time.After(patience):
+			t.Fatal("no request")
+		}
+	}
+	poll(t, "the shell plan in shell_cwd", func() bool { return exists(filepath.Join(dir, "here")) })
+	if status := p.stop(syscall.SIGTERM); status != 0 {
+		t.Errorf("exit status %d, want 0", status)
+	}
+	if files, _ := filepath.Glob(p.log + ".*"); len(files) < 2 {
+		t.Errorf("log_rotate=400B: rotated files %q", files)
+	}
+	if len(agent) > 0 {
+		t.Errorf("%d attempts more than retry_max_count allows", len(agent))
+	}
+}
+
+// TestConfigCommand: forsund config prints and starts nothing; what it refuses, it
+// refuses as forsund does.
+func TestConfigCommand(t *testing.T) {
+	t.Parallel()
+	cmd := command("config", "--port=7000")
+	cmd.Env = append(cmd.Env, "FORSUN_DRIVER_REDIS_PASSWORD=pl4nted")
+	status, stdout, stderr := result(t, cmd)
+	if status != 0 || stderr != "" || !strings.Contains(stdout, "7000") || strings.Contains(stdout, "pl4nted") {
+		t.Errorf("got status %d, %s%s", status, stdout, stderr)
+	}
+	cmd = command("config")
+	cmd.Env = append(cmd.Env, "FORSUN_PROT=7000")
+	status, stdout, stderr = result(t, cmd)
+	want := "forsund: FORSUN_PROT: no option has this variable, did you mean FORSUN_PORT? (forsund -h lists the options)\n"
+	if status != 2 || stdout != "" || stderr != want {
+		t.Errorf("got status %d, %q, %q, want 2 and %q", status, stdout, stderr, want)
 	}
 }
 

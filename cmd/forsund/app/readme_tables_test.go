@@ -241,7 +241,7 @@ func TestReadmeCommands(t *testing.T) {
 		for _, b := range blocks(t, page) {
 			for text := range strings.Lines(b.text) {
 				commands := line.Words(text)
-				if b.lang != "sh" || len(commands) == 0 || commands[0][0] != "forsund" {
+				if b.lang != "sh" || b.marker != "" || len(commands) == 0 || commands[0][0] != "forsund" {
 					continue
 				}
 				lines++

@@ -136,6 +136,7 @@ func newExamples(t *testing.T) *examples {
 	for from, to := range map[string]string{
 		filepath.Join(dir, "rpc"):     rpc,
 		filepath.Join(bin, "python3"): "/usr/bin/python3", // which has Debian's packages
+		filepath.Join(bin, "forsund"): program,
 	} {
 		if err := os.Symlink(to, from); err != nil {
 			t.Fatal(err)

@@ -85,6 +85,9 @@ func (a *app) newRegistry() (*actions.Registry, error) {
 			opts.Names = append(opts.Names, name)
 		}
 	}
+	if err := a.o.Action.into(&opts); err != nil {
+		return nil, err
+	}
 	return actions.New(opts)
 }
 
@@ -122,6 +125,11 @@ func (a *app) engineOptions(replica string, listener net.Listener) scheduler.Eng
 	opts.Work = a.o.Work
 	opts.Forbidden = a.o.forbidden()
 	opts.Lead = a.o.Lead
+	return a.tuned(opts)
+}
+
+// tuned sets what the options say of firing.
+func (a *app) tuned(opts scheduler.EngineOptions) scheduler.EngineOptions {
 	opts.Zone = a.o.Zone
 	opts.MisfireGrace = a.o.MisfireGrace
 	for name, n := range a.o.Slots {
@@ -130,6 +138,7 @@ func (a *app) engineOptions(replica string, listener net.Listener) scheduler.Eng
 	opts.TargetSlots = a.o.TargetSlots
 	opts.Retry.Retries = a.o.Retry.Retries
 	opts.Retry.Delay = a.o.Retry.Delay
+	opts.Retry.Rate = a.o.Retry.Rate
 	opts.Retry.Max = max(opts.Retry.Max, a.o.Retry.Delay) // a longer first delay was asked for
 	opts.DrainTimeout = a.o.DrainTimeout
 	return opts
@@ -173,6 +182,9 @@ func (a *app) announce(replica string, plans int64, listener, httpListener net.L
 	}
 	line.Int64("plans", plans).Str("zone", a.o.Zone.String()).Str("go", runtime.Version()).Int("pid", os.Getpid()).Msg("forsund is ready")
 
+	for _, n := range a.o.Notices {
+		a.log.Warn().Msg(n)
+	}
 	if len(a.o.Idle) > 0 {
 		a.log.Warn().Strs("options", a.o.Idle).Msg("these options mean nothing without --driver=redis: plans are kept in the embedded store")
 	}
