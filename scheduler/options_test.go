@@ -120,7 +120,7 @@ func TestPlanOptionsDefaults(t *testing.T) {
 		t.Errorf("a timeout: got %s, want 1s", got)
 	}
 	slow := PlanOptions{HasRetries: true, Retries: 0, HasRetryDelay: true, RetryDelay: time.Hour}
-	if got, want := slow.Retry(policy), (RetryPolicy{Delay: time.Hour, Max: time.Hour}); got != want {
+	if got, want := slow.Retry(policy), (RetryPolicy{Delay: time.Hour, Rate: 1, Max: time.Hour}); got != want {
 		t.Errorf("a delay above the cap: got %+v, want %+v", got, want)
 	}
 }
