@@ -23,6 +23,7 @@ type ShellOptions struct {
 	Cwd     string        // directory of a command where the plan sets none: an absolute path
 	Path    string        // PATH of a command where the plan sets none
 	Grace   time.Duration // from SIGTERM to SIGKILL; above 0, at most 10 s
+	Allow   ShellAllow    // the commands that plans may run; the zero value: any
 }
 
 // DefaultShellOptions returns the options of a deployment that sets none.
@@ -47,7 +48,7 @@ func (o ShellOptions) Validate() error {
 	bad(!filepath.IsAbs(o.Cwd) || strings.ContainsRune(o.Cwd, 0), "Cwd", strconv.Quote(o.Cwd), "an absolute path")
 	bad(o.Path == "" || strings.ContainsRune(o.Path, 0), "Path", strconv.Quote(o.Path), "directories between :")
 	bad(o.Grace <= 0 || o.Grace > 10*time.Second, "Grace", o.Grace, "above 0, at most 10s")
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.Allow.Validate())...)
 }
 
 // Shell is the action that runs a command with sh -c.
@@ -118,6 +119,7 @@ func (a *Shell) parse(params map[string]string) (shellParams, error) {
 		}
 		p.env = append(p.env, name+"="+value)
 	}
+	a.opts.Allow.refuse(r, p)
 	return p, r.err()
 }
 

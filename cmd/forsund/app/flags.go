@@ -168,6 +168,14 @@ func flags() []group {
 		}},
 		{"what plans may do", []flag{
 			{
+				name: "shell-allow", value: "COMMANDS", list: true, usage: "the commands that shell plans may run, as they are written there, commas between, \\, for a comma in one; one that ends in \" *\" may be followed by plain arguments",
+				showing: "any", set: into(parseCommands, func(o *Options) *[]string { return &o.ShellAllow.Commands }),
+			},
+			{
+				name: "shell-allow-env", value: "NAMES", list: true, usage: "with --shell-allow, the variables that shell plans may set, commas between",
+				showing: "none", set: into(parseVariables, func(o *Options) *[]string { return &o.ShellAllow.Env }),
+			},
+			{
 				name: "egress-allow", value: "NETWORKS", list: true, usage: "networks that targets of http, redis, mysql, thrift and beanstalk plans may be in, commas between; one within the networks that are refused by default is an exception to that",
 				showing: "all but link-local and metadata addresses", set: into(parseEgress, func(o *Options) *[]netip.Prefix { return &o.Egress.Allow }),
 			},

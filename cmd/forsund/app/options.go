@@ -34,7 +34,9 @@ type Options struct {
 	HTTP      string         // HOST:PORT of the HTTP server; "": none
 	AllowCIDR []netip.Prefix // peers to let in; nil: loopback and private networks
 	ShellFrom scheduler.ShellFrom
-	Egress    actions.Egress // what the actions may connect to
+
+	ShellAllow actions.ShellAllow // what shell plans may run
+	Egress     actions.Egress     // what the actions may connect to
 
 	Demon    bool          // detach from the terminal
 	PIDFile  string        // absolute; "": none
@@ -108,6 +110,9 @@ func (o *Options) finish(env func(string) (string, bool)) error {
 		if o.Actions != nil && !slices.Contains(o.Actions, name) {
 			return &UsageError{"--work", notAllowed(name, "what --actions allows: "+strings.Join(o.Actions, ", ")).Error()}
 		}
+	}
+	if o.ShellAllow.Env != nil && o.ShellAllow.Commands == nil {
+		return &UsageError{"--shell-allow-env", "needs --shell-allow; without it shell plans may set any variable"}
 	}
 	if o.Driver == driverRedis {
 		return flagError(o.Redis.Check())
@@ -250,6 +255,38 @@ func parseCIDRs(s string) ([]netip.Prefix, error) {
 		prefixes = append(prefixes, prefix.Masked())
 	}
 	return prefixes, nil
+}
+
+// parseCommands reads entries of a list of commands. A backslash before a comma
+// makes it a part of a command; any other backslash is itself.
+func parseCommands(s string) (commands []string, err error) {
+	const comma = "\x00"
+	for entry := range strings.SplitSeq(strings.ReplaceAll(s, `\,`, comma), ",") {
+		if entry = strings.TrimSpace(strings.ReplaceAll(entry, comma, ",")); entry != "" {
+			commands = append(commands, entry)
+		}
+	}
+	if commands == nil {
+		// None would be any.
+		return nil, notAllowed(s, "commands, with commas between")
+	}
+	for _, entry := range commands {
+		if (actions.ShellAllow{Commands: []string{entry}}).Validate() != nil {
+			return nil, notAllowed(entry, `a command; one that ends in " *" begins with a program and has letters, digits, blanks and _-+=.,:/@% before it`)
+		}
+	}
+	return commands, nil
+}
+
+// parseVariables reads names of environment variables.
+func parseVariables(s string) ([]string, error) {
+	names := splitList(s)
+	for _, name := range names {
+		if (actions.ShellAllow{Commands: []string{"true"}, Env: []string{name}}).Validate() != nil {
+			return nil, notAllowed(name, "names of variables, not beginning with FORSUN_, with commas between")
+		}
+	}
+	return names, nil
 }
 
 // parseEgress reads networks of targets. Those of IPv4 that are written in IPv6 are

@@ -86,6 +86,7 @@ func TestParseValues(t *testing.T) {
 		"--slots=http=3", "--slots", "shell=2,redis=5", "--work", "http,shell,http", "--actions=http, shell", "--target-slots=7",
 		"--retries=0", "--retry-delay=1.5", "--shell-from=Private", "--allow-cidr=10.1.2.3/8,192.0.2.7", "--allow-cidr", "fd00::/8",
 		"--egress-allow=10.0.0.0/8, ::ffff:192.0.2.0/120", "--egress-deny=10.1.2.3", "--egress-deny=fd00::1/8",
+		`--shell-allow=/opt/report --at=a\,b,  date -u `, "--shell-allow=/opt/backup *", "--shell-allow-env=A, B",
 		"--driver-mem-store-file=:memory:", "--driver-mem-sync=1s", "--log-level=Warning", "--pid-file=/run/forsund.pid", "-demon=no",
 	}
 	o, err := Parse(args, environment(map[string]string{"FORSUN_DEMON": "true"}))
@@ -111,6 +112,9 @@ func TestParseValues(t *testing.T) {
 	}
 	if got := fmt.Sprint(o.Egress.Allow, o.Egress.Deny); got != "[10.0.0.0/8 192.0.2.0/24] [10.1.2.3/32 fd00::/8]" {
 		t.Errorf("egress: got %s", got)
+	}
+	if got := fmt.Sprintf("%q", o.ShellAllow); got != `{["/opt/report --at=a,b" "date -u" "/opt/backup *"] ["A" "B"]}` {
+		t.Errorf("shell: got %s", got)
 	}
 	if o.StoreDir != memstore.Memory || o.StoreSync != memstore.SyncSecond || o.LogLevel != zerolog.WarnLevel {
 		t.Errorf("got store %s %s, log level %s", o.StoreDir, o.StoreSync, o.LogLevel)
@@ -220,6 +224,10 @@ func TestParseErrors(t *testing.T) {
 		{"--slots=http=0", `--slots: "0" is not allowed; allowed: a number from 1 to 1000000`},
 		{"--retries=101", `--retries: "101" is not allowed; allowed: a number from 0 to 100`},
 		{"--shell-from=friends", `--shell-from: "friends" is not allowed; allowed: loopback, private, any, nobody`},
+		{"--shell-allow=,", `--shell-allow: "," is not allowed; allowed: commands, with commas between`},
+		{"--shell-allow=date,*", `--shell-allow: "*" is not allowed; allowed: a command; one that ends in " *" begins with a program and has letters, digits, blanks and _-+=.,:/@% before it`},
+		{"--shell-allow=date --shell-allow-env=A-B", `--shell-allow-env: "A-B" is not allowed; allowed: names of variables, not beginning with FORSUN_, with commas between`},
+		{"--shell-allow-env=A", "--shell-allow-env: needs --shell-allow; without it shell plans may set any variable"},
 		{"--egress-allow=", `--egress-allow: "" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},
 		{"--egress-deny=internal", `--egress-deny: "internal" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},
 		{"--allow-cidr=10.0.0.0/99", `--allow-cidr: "10.0.0.0/99" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},

@@ -78,6 +78,7 @@ func (a *app) serve(replica string, listener, httpListener net.Listener) error {
 func (a *app) newRegistry() (*actions.Registry, error) {
 	opts := actions.DefaultOptions(a.p.Version)
 	opts.Egress = a.o.Egress
+	opts.Shell.Allow = a.o.ShellAllow
 	for _, name := range a.o.Actions {
 		if name == noop {
 			opts.Noop = true
