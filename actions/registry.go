@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/snower/forsun/scheduler"
 )
@@ -15,6 +16,8 @@ import (
 type Options struct {
 	// Names are the actions to have, of those Names lists; empty: all of them.
 	Names []string
+	// None leaves out all of them, for what is registered beside them. Names is empty then.
+	None bool
 	// Noop adds the action "noop", which does nothing, for measurements.
 	Noop bool
 
@@ -84,7 +87,9 @@ func New(opts Options) (*Registry, error) {
 		*egress = opts.Egress
 	}
 	r := &Registry{actions: make(map[string]scheduler.Action)}
-	wanted := func(name string) bool { return len(opts.Names) == 0 || slices.Contains(opts.Names, name) }
+	wanted := func(name string) bool {
+		return !opts.None && (len(opts.Names) == 0 || slices.Contains(opts.Names, name))
+	}
 	if wanted("beanstalk") {
 		r.actions["beanstalk"] = NewBeanstalk(opts.Beanstalk)
 	}
@@ -113,7 +118,7 @@ func New(opts Options) (*Registry, error) {
 // io.Closer, Close closes it. A name is 1 to 64 letters, digits, "_" and "-", and
 // not taken.
 func (r *Registry) Register(name string, action scheduler.Action) error {
-	if !actionName(name) {
+	if !IsName(name) {
 		return fmt.Errorf("action name %s is not allowed; allowed: 1 to 64 letters, digits, _ and -", scheduler.Shorten(name, 64))
 	}
 	if _, taken := r.actions[name]; taken {
@@ -123,9 +128,9 @@ func (r *Registry) Register(name string, action scheduler.Action) error {
 	return nil
 }
 
-// actionName says whether s can name an action: it becomes part of store keys
-// and of metric labels.
-func actionName(s string) bool {
+// IsName says whether s can name an action: it becomes part of store keys and of
+// metric labels.
+func IsName(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c == '-') {
@@ -144,15 +149,21 @@ func (r *Registry) Get(name string) (scheduler.Action, bool) {
 // Names implements scheduler.Actions: what is registered, in order.
 func (r *Registry) Names() []string { return slices.Sorted(maps.Keys(r.actions)) }
 
-// Close closes the actions' connections. Call it when no firing runs any more.
+// Close closes the actions' connections, side by side. Call it when no firing runs any
+// more.
 func (r *Registry) Close() error {
-	var errs []error
-	for _, name := range r.Names() {
+	names := r.Names()
+	errs := make([]error, len(names))
+	var closing sync.WaitGroup
+	for i, name := range names {
 		if closer, ok := r.actions[name].(io.Closer); ok {
-			if err := closer.Close(); err != nil {
-				errs = append(errs, fmt.Errorf("close action %s: %w", name, err))
-			}
+			closing.Go(func() {
+				if err := closer.Close(); err != nil {
+					errs[i] = fmt.Errorf("close action %s: %w", name, err)
+				}
+			})
 		}
 	}
+	closing.Wait()
 	return errors.Join(errs...)
 }

@@ -41,6 +41,7 @@ type entry struct {
 	OffsetNS int64     `json:"offset_ns"`
 	Leads    []int     `json:"leads"`
 	Eager    bool      `json:"eager"`
+	Actions  []string  `json:"actions"`
 }
 
 // said is what is written after the first two fields.
@@ -50,6 +51,8 @@ type said struct {
 	OffsetNS int64  `json:"offset_ns"`
 	Leads    []int  `json:"leads"`
 	Eager    bool   `json:"eager"`
+
+	Actions []string `json:"actions,omitempty"`
 }
 
 // announced is what this process is known by, by id.
@@ -97,7 +100,7 @@ func (s *Store) announce(ctx context.Context, r scheduler.Replica) ([]scheduler.
 		return nil, err
 	}
 	s.lookAtServers(ctx)
-	rest, err := json.Marshal(said{r.Address, r.Version, int64(r.Offset), slices.Clone(r.Leads), r.Eager})
+	rest, err := json.Marshal(said{r.Address, r.Version, int64(r.Offset), slices.Clone(r.Leads), r.Eager, r.Actions})
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +200,7 @@ func readReplicas(values []rueidis.RedisMessage, now int64) ([]scheduler.Replica
 			continue
 		}
 		all = append(all, scheduler.Replica{
-			ID: id, Address: e.Address, Version: e.Version, Offset: time.Duration(e.OffsetNS), Leads: e.Leads, Eager: e.Eager,
+			ID: id, Address: e.Address, Version: e.Version, Offset: time.Duration(e.OffsetNS), Leads: e.Leads, Eager: e.Eager, Actions: e.Actions,
 			Started: e.Started, Seen: time.UnixMilli(e.SeenMS),
 		})
 	}

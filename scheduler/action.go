@@ -10,8 +10,9 @@ import (
 type Action interface {
 	// Check says whether a plan with these parameters can work, with a
 	// *FieldError of kind ErrParams or ErrMissing (field "params.<name>") if not. It
-	// is called when the plan is created, connects to nothing and does not keep
-	// or change params. Options (names under "forsun.") are not its business.
+	// is called when the plan is created, takes seconds at most and does not keep
+	// or change params. An error of kind ErrNotAllowed: it cannot say now. Options
+	// (names under "forsun.") are not its business.
 	Check(params map[string]string) error
 
 	// Target names what a firing will talk to ("host:port"), so that one that
@@ -28,6 +29,17 @@ type Action interface {
 	// is returned as a *RetryableError; any other error is final. Neither error
 	// nor output holds a secret.
 	Execute(ctx context.Context, f *Firing) (Output, error)
+}
+
+// Limited is an Action that cannot always run as many attempts as it has slots: one
+// that is a process of its own, say, which may be away.
+type Limited interface {
+	Action
+
+	// Slots is how many attempts can run at a time just now. Workers take no more
+	// firings of the action than that; with 0 they leave them to others. It is asked
+	// often, and must not wait.
+	Slots() int
 }
 
 // Output is what an action has to show: the head of what a command printed or

@@ -97,6 +97,7 @@ func (a *announcer) runOnce(ctx context.Context) error {
 	all, err := a.e.store.Announce(ctx, Replica{
 		ID: o.Replica, Address: o.Address, Version: o.Version, Offset: offset,
 		Leads: a.e.Leads(), Eager: o.Lead && !a.off.is && !a.e.stopping.Load(), Started: a.e.started,
+		Actions: o.Actions,
 	})
 	if err != nil {
 		return fmt.Errorf("announce: %w", err)
@@ -108,6 +109,7 @@ func (a *announcer) runOnce(ctx context.Context) error {
 		}
 	}
 	replicas := live(all, now)
+	a.e.learnActions(replicas)
 	eager := int64(0)
 	for _, r := range replicas {
 		if r.Eager {

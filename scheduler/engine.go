@@ -18,8 +18,10 @@ type EngineOptions struct {
 	Address string // where its Thrift server listens, for others to see
 	Version string // of the program, for others to see
 
-	Lead    bool     // it may lead shards
-	Actions []string // actions whose plans a leader claims: the same on all replicas
+	Lead bool // it may lead shards
+	// Actions are those whose plans a leader claims, the same on all replicas. nil: those
+	// this replica has and those that others announce, which may have more.
+	Actions []string
 	Work    []string // actions this replica's workers run; nil: all it has
 
 	// Forbidden are actions that are known and not allowed in this deployment: the same
@@ -123,6 +125,9 @@ type Engine struct {
 	fleetOf  atomic.Int64 // live replicas, at least 1
 	started  time.Time
 
+	open    bool                     // others may add to
+	claimed atomic.Pointer[[]string] // the actions whose plans are claimed
+
 	stopping atomic.Bool // it leads nothing any more
 }
 
@@ -146,7 +151,8 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	permitted := func() []string {
 		return slices.DeleteFunc(slices.Clone(actions.Names()), func(name string) bool { return slices.Contains(opts.Forbidden, name) })
 	}
-	if opts.Actions == nil {
+	open := opts.Actions == nil
+	if open {
 		opts.Actions = permitted()
 	}
 	if opts.Work == nil {
@@ -160,6 +166,8 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	// Last, so that they delay none that runs.
 	opts.Actions = slices.Concat(opts.Actions, opts.Forbidden)
 	e := &Engine{store: store, actions: actions, clock: clock, counters: counters, log: log, opts: opts, started: clock.Now()}
+	e.open = open
+	e.claimed.Store(&e.opts.Actions)
 	e.census.Store(1)
 	e.fleetOf.Store(1)
 	for _, id := range store.ShardIDs() {
@@ -170,6 +178,35 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	e.workers = newWorkers(e)
 	e.fleet = newAnnouncer(e)
 	return e, nil
+}
+
+// claims returns the actions whose plans this replica claims where it leads.
+func (e *Engine) claims() []string { return *e.claimed.Load() }
+
+// maxClaimed bounds the actions that are claimed, and maxActionName the length of the name
+// of one that another replica has: what is announced is read from the store.
+const (
+	maxClaimed    = 1024
+	maxActionName = 64
+)
+
+// learnActions has plans claimed of actions that other replicas have: who leads need
+// not be who runs them. What was learned is not forgotten when they go.
+func (e *Engine) learnActions(replicas []Replica) {
+	if !e.open {
+		return
+	}
+	all := e.claims()
+	for _, r := range replicas {
+		for _, name := range r.Actions {
+			if len(name) == 0 || len(name) > maxActionName || len(all) >= maxClaimed || slices.Contains(all, name) {
+				continue
+			}
+			all = append(slices.Clip(all), name)
+			e.log.Info().Str("action", name).Str("of", r.ID).Msg("another replica has an action that this one has not: its plans are claimed here, and run there")
+		}
+	}
+	e.claimed.Store(&all)
 }
 
 // Leads returns the shards this replica leads now, in order.

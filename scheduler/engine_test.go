@@ -7,7 +7,9 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -39,6 +41,7 @@ type rig struct {
 	store    *memstore.Store
 	service  *scheduler.Service
 	counters *scheduler.Counters
+	actions  actionSet
 	rec      *storetest.Recorder
 	clock    scheduler.Clock
 	options  scheduler.EngineOptions
@@ -46,6 +49,16 @@ type rig struct {
 }
 
 func newRig(t *testing.T, clock scheduler.Clock, change func(*scheduler.EngineOptions)) *rig {
+	t.Helper()
+	rec := storetest.NewRecorder()
+	rec.Now = clock.Now
+	r := newRigOf(t, clock, actionSet{"record": rec, "other": rec}, change)
+	r.rec = rec
+	return r
+}
+
+// newRigOf is newRig with other actions than its recorder.
+func newRigOf(t *testing.T, clock scheduler.Clock, actions actionSet, change func(*scheduler.EngineOptions)) *rig {
 	t.Helper()
 	mo := memstore.DefaultOptions()
 	mo.Dir = ":memory:"
@@ -55,15 +68,13 @@ func newRig(t *testing.T, clock scheduler.Clock, change func(*scheduler.EngineOp
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	r := &rig{store: store, counters: new(scheduler.Counters), rec: storetest.NewRecorder(), clock: clock}
-	r.rec.Now = clock.Now
+	r := &rig{store: store, counters: new(scheduler.Counters), actions: actions, clock: clock}
 	r.options = scheduler.DefaultEngineOptions()
 	r.options.Replica = "r1"
 	r.options.DrainTimeout = 5 * time.Second
 	if change != nil {
 		change(&r.options)
 	}
-	actions := actionSet{"record": r.rec, "other": r.rec}
 	r.service = scheduler.NewService(store, actions, clock, r.counters, scheduler.DefaultServiceOptions())
 	r.start(t)
 	return r
@@ -72,8 +83,7 @@ func newRig(t *testing.T, clock scheduler.Clock, change func(*scheduler.EngineOp
 // start starts an engine; the test ends it if nothing else does.
 func (r *rig) start(t *testing.T) {
 	t.Helper()
-	actions := actionSet{"record": r.rec, "other": r.rec}
-	engine, err := scheduler.NewEngine(r.store, actions, r.clock, r.counters, zerolog.New(io.Discard), r.options)
+	engine, err := scheduler.NewEngine(r.store, r.actions, r.clock, r.counters, zerolog.New(io.Discard), r.options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,3 +467,85 @@ func (h *handTicker) Next(ctx context.Context) (scheduler.Tick, error) {
 func (h *handTicker) Close() error       { return nil }
 func (h *handTicker) tick(now time.Time) { h.c <- scheduler.Tick{Now: now} }
 func (h *handTicker) step(now time.Time) { h.c <- scheduler.Tick{Now: now, Stepped: true} }
+
+// limited is an action that can run as many attempts at a time as it says.
+type limited struct {
+	*storetest.Recorder
+	slots atomic.Int64
+}
+
+func (l *limited) Slots() int { return int(l.slots.Load()) }
+
+// TestLimitedAction: firings of an action that can run none wait in the queue, untried,
+// and no more run than it says, whether they were taken or handed out.
+func TestLimitedAction(t *testing.T) {
+	t.Parallel()
+	l := &limited{Recorder: storetest.NewRecorder()}
+	r := newRigOf(t, scheduler.SystemClock{}, actionSet{"record": l, "other": storetest.NewRecorder()}, nil)
+	r.rec = l.Recorder
+	release := make(chan struct{})
+	for i := range 10 {
+		key := fmt.Sprintf("k%d", i)
+		r.rec.Do(key, func(ctx context.Context, _ *scheduler.Firing) (scheduler.Output, error) { <-release; return nil, nil })
+		r.create(t, key, 0, nil)
+	}
+	state := func() scheduler.ShardState {
+		states, err := r.store.Shards(t.Context(), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return states[0]
+	}
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		within(t, 20*time.Second, what, func() error {
+			if !ok() {
+				return fmt.Errorf("%+v", state())
+			}
+			return nil
+		})
+	}
+	until("queued", func() bool { return state().Queued["record"] == 10 })
+	time.Sleep(50 * time.Millisecond) // for one that should not
+	if s := state(); s.Running["record"] != 0 {
+		t.Errorf("%d run, want none", s.Running["record"])
+	}
+	l.slots.Store(3)
+	until("taken", func() bool { return state().Running["record"] == 3 })
+	for i := range 10 {
+		key := fmt.Sprintf("more%d", i)
+		r.rec.Do(key, func(ctx context.Context, _ *scheduler.Firing) (scheduler.Output, error) { <-release; return nil, nil })
+		r.create(t, key, 0, nil)
+	}
+	until("queued", func() bool { return state().Queued["record"] == 17 })
+	if s := state(); s.Running["record"] != 3 {
+		t.Errorf("%d run, want 3", s.Running["record"])
+	}
+	l.slots.Store(100)
+	close(release)
+	runs := r.wait(t, "all", func(runs []storetest.Recorded) bool { return len(runs) == 20 })
+	for _, run := range runs {
+		if run.Attempt != 1 {
+			t.Errorf("%s: attempt %d", run.Key, run.Attempt)
+		}
+	}
+}
+
+// TestSlowChecks: what actions take to check a request is bounded as a whole.
+func TestSlowChecks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := storetest.NewRecorder()
+		slow.CheckFn = func(map[string]string) error { time.Sleep(time.Second); return nil }
+		service := scheduler.NewService(nil, actionSet{"record": slow}, scheduler.SystemClock{}, new(scheduler.Counters), scheduler.DefaultServiceOptions())
+		requests := make([]scheduler.Request, 1000)
+		for i := range requests {
+			requests[i] = scheduler.Request{Key: fmt.Sprint(i), Action: "record", Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 9, Count: 1}}
+		}
+		began := time.Now()
+		_, _, err := service.CreateMany(t.Context(), requests)
+		if took := time.Since(began); !errors.Is(err, scheduler.ErrTooLarge) || took > 15*time.Second {
+			t.Errorf("after %s: %v", took, err)
+		}
+	})
+}

@@ -14,6 +14,10 @@ import (
 // 32-bit number, up to 2038-01-19 03:14:07 UTC.
 const maxWireDue = 1<<31 - 1
 
+// checksTimeout bounds what the actions may take together to check the plans of one
+// request: one that asks somebody else may be slow.
+const checksTimeout = 10 * time.Second
+
 // Actions is the set of actions plans may use.
 type Actions interface {
 	Get(name string) (Action, bool)
@@ -118,9 +122,13 @@ func (s *Service) CreateMany(ctx context.Context, rs []Request) (plans []*Plan, 
 	if err := s.refuse(); err != nil {
 		return nil, nil, err
 	}
-	now := s.clock.Now()
+	now, began := s.clock.Now(), time.Now()
 	plans = make([]*Plan, len(rs))
 	for i, r := range rs {
+		if time.Since(began) > checksTimeout {
+			return nil, nil, &RequestError{Index: i, Key: r.Key, Err: fieldError(ErrTooLarge, "plans", fmt.Sprintf("%d plans", len(rs)),
+				fmt.Sprintf("as many as their actions can check in %s: about %d", checksTimeout, i))}
+		}
 		if plans[i], err = s.plan(ctx, r, now); err != nil {
 			return nil, nil, &RequestError{Index: i, Key: r.Key, Err: err}
 		}

@@ -162,7 +162,7 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 		// meanwhile is found by the next look.
 		if now := l.e.now(); looked.IsZero() || len(open) > 0 && now.Truncate(lookAgain) != looked && failed == nil {
 			looked = now.Truncate(lookAgain)
-			for _, action := range l.e.opts.Actions {
+			for _, action := range l.e.claims() {
 				if open[action] == nil {
 					open[action] = &sweep{action: action, from: now.Unix() - l.grace(), to: now.Unix()}
 				}
@@ -171,7 +171,7 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 		if len(open) == 0 {
 			return failed
 		}
-		for _, action := range l.e.opts.Actions {
+		for _, action := range l.e.claims() {
 			sw := open[action]
 			if sw == nil {
 				continue
@@ -198,7 +198,8 @@ func final(ctx context.Context, err error) bool {
 // debts claims what is older than the grace, with the rate that is left, and
 // yields to the tick that is near.
 func (l *shardLoop) debts(ctx context.Context, p *pass) error {
-	for range l.e.opts.Actions {
+	actions := l.e.claims()
+	for range actions {
 		now := l.e.now()
 		if now.Before(l.debtPaid) {
 			p.sooner(l.debtPaid.Sub(now))
@@ -208,7 +209,7 @@ func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 			p.sooner(debtPause)
 			return nil
 		}
-		action := l.e.opts.Actions[l.debtTurn%len(l.e.opts.Actions)]
+		action := actions[l.debtTurn%len(actions)]
 		l.debtTurn++
 		more, err := l.page(ctx, p, &sweep{action: action, from: math.MinInt64, to: now.Unix() - l.grace() - 1})
 		if err != nil {
@@ -400,7 +401,7 @@ func (e *Engine) ownShare(n int) int {
 func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
 	l.ahead, l.aheadFor = make(map[string][]Claim), second
 	plans, bytes := 0, 0
-	for _, action := range l.e.opts.Actions {
+	for _, action := range l.e.claims() {
 		for after := ""; plans < l.e.opts.ReadAhead && bytes < readAheadBytes; {
 			if l.e.now().Unix() >= second {
 				return nil // its time has come: claims go first
@@ -440,7 +441,7 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 	ahead := l.ahead
 	l.ahead = nil
 	for size := claimFirst; len(ahead) > 0; size *= 2 {
-		for _, action := range l.e.opts.Actions {
+		for _, action := range l.e.claims() {
 			claims, ok := ahead[action]
 			if !ok {
 				continue

@@ -125,6 +125,7 @@ type Replica struct {
 	Offset  time.Duration // its clock minus the store's
 	Leads   []int         // shards it leads
 	Eager   bool          // it may lead (false for a replica that only serves or works)
+	Actions []string      // whose plans it knows of; empty: it does not say
 	Started time.Time
 	Seen    time.Time // when it last announced itself, by the store's clock
 }

@@ -79,6 +79,16 @@ type pool struct {
 	targets map[string]*target
 }
 
+// free is how many slots may be filled; less than 0 where more are in use than the
+// action can run now. Call with mu held.
+func (p *pool) free() int {
+	slots := p.slots
+	if limited, ok := p.action.(Limited); ok {
+		slots = min(slots, limited.Slots())
+	}
+	return slots - p.used
+}
+
 // takes is what one shard's dispatcher, or its leader, is doing: one thing at a time.
 type takes struct {
 	begun, ended uint64          // its asking the store
@@ -258,7 +268,7 @@ func (w *workers) reserveFor(shard int, action string, n int) int {
 	if p == nil || p.action == nil || w.ctx == nil || w.draining {
 		return 0
 	}
-	if n = min(n, p.slots-p.used); n <= 0 {
+	if n = min(n, p.free()); n <= 0 {
 		return 0
 	}
 	p.used += n
@@ -299,7 +309,7 @@ func (w *workers) reserve(shard int) map[string]int {
 	t.lacking = make(map[string]bool)
 	slots := make(map[string]int, len(w.pools))
 	for name, p := range w.pools {
-		n := (p.slots - p.used + sharing - 1) / sharing
+		n := (p.free() + sharing - 1) / sharing
 		if n <= 0 {
 			t.lacking[name] = true
 			continue

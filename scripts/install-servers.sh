@@ -19,6 +19,7 @@ needed=(
 	"python3-thrift    /usr/bin/python3 -c 'import thrift'"
 	"haproxy           command -v haproxy"
 	"php-cli           command -v php"
+	"jq                command -v jq"
 	"php-thrift        test -e /usr/lib/php/Transport/TSocket.php"
 )
 

@@ -43,6 +43,9 @@ type Process struct {
 	Env     func(string) (string, bool)
 	Reload  <-chan os.Signal // files are to be read again: see reloads
 	Report  *Report          // to make once everything serves, or cannot; nil: none
+
+	// Actions are those of a main of its own, by the names that Parse was given.
+	Actions map[string]scheduler.Action
 }
 
 // Run starts forsund and runs it until ctx is done or its store fails. It
@@ -134,7 +137,7 @@ func (a *app) start(ctx context.Context) error {
 		return err
 	}
 	a.steps.push("store", func(context.Context) error { return a.store.Close() })
-	return a.serve(replica, listener, httpListener)
+	return a.serve(ctx, replica, listener, httpListener)
 }
 
 // openStore opens the store. Redis may be down: it is waited for until ctx is done.

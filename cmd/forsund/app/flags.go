@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,16 +73,6 @@ func oneOf[T ~string](words ...T) func(string) (T, error) {
 	}
 }
 
-// notYet accepts no value but "".
-func notYet(why string) func(*Options, string) error {
-	return func(_ *Options, value string) error {
-		if value == "" {
-			return nil
-		}
-		return errors.New(why)
-	}
-}
-
 // noop is an action that is there only if --actions names it.
 const noop = "noop"
 
@@ -93,8 +82,6 @@ func flags() []group {
 	engine := scheduler.DefaultEngineOptions()
 	store := memstore.DefaultOptions()
 	service := scheduler.DefaultServiceOptions()
-	known := append(slices.Clone(builtin), noop)
-	names := func(s string) ([]string, error) { return parseNames(s, known) }
 
 	return []group{
 		{"optional arguments", []flag{
@@ -150,6 +137,19 @@ func flags() []group {
 				set: into(intBetween(1, 10_000), func(o *Options) *int { return &o.LogBackups }),
 			},
 		}},
+		{"extensions", []flag{ // first, since what follows may name them
+			{
+				name: "extension-path", value: "EXTENSION_PATH", usage: "directory of the extensions", showing: "none",
+				set: into(parsePath, func(o *Options) *string { return &o.ExtensionPath }),
+			},
+			{
+				name: "extension", value: "EXTENSIONS", list: true, usage: "extensions to run, commas between: executables in --extension-path, each an action of that name", showing: "none",
+				set: func(o *Options, value string) (err error) {
+					o.Extensions, err = parseExtensions(value, o.own)
+					return err
+				},
+			},
+		}},
 		{"who may come in", []flag{
 			{
 				name: "allow-cidr", value: "NETWORKS", list: true, usage: "networks and addresses whose peers are let in, commas between; loopback always is",
@@ -163,7 +163,7 @@ func flags() []group {
 			},
 			{
 				name: "actions", value: "NAMES", list: true, usage: "actions that plans may use and that are run, in the whole deployment, commas between; noop is for measurements: it does nothing", showing: strings.Join(builtin, ", "),
-				set: into(names, func(o *Options) *[]string { return &o.Actions }),
+				set: func(o *Options, value string) (err error) { o.Actions, err = parseNames(value, o.known()); return err },
 			},
 		}},
 		{"what plans may do", []flag{
@@ -196,7 +196,7 @@ func flags() []group {
 			},
 			{
 				name: "work", value: "NAMES", list: true, usage: "actions that this process runs, commas between; none: it runs nothing", showing: "all",
-				set: into(func(s string) ([]string, error) { return parseWork(s, known) }, func(o *Options) *[]string { return &o.Work }),
+				set: func(o *Options, value string) (err error) { o.Work, err = parseWork(value, o.known()); return err },
 			},
 			{
 				name: "lead", fallback: "true", usage: "whether this process may lead shards, which is what makes plans fire, beside running actions; false needs other replicas",
@@ -205,8 +205,7 @@ func flags() []group {
 			{
 				name: "slots", value: "NAME=N", list: true, merge: true, usage: "attempts of an action at a time, such as http=200,shell=8",
 				showing: slotsText(engine, builtin),
-				set: into(func(s string) (map[string]int, error) { return parseSlots(s, known) },
-					func(o *Options) *map[string]int { return &o.Slots }),
+				set:     func(o *Options, value string) (err error) { o.Slots, err = parseSlots(value, o.known()); return err },
 			},
 			{
 				name: "target-slots", value: "N", fallback: fmt.Sprint(engine.TargetSlots), usage: "attempts at a time to one target, such as an HTTP host",
@@ -227,14 +226,6 @@ func flags() []group {
 			{
 				name: "drain-timeout", value: "TIME", fallback: shortDuration(engine.DrainTimeout), usage: "how long running actions may go on when forsund is stopped",
 				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.DrainTimeout }),
-			},
-			{
-				name: "extension-path", value: "EXTENSION_PATH", usage: "not here yet; refused", showing: "none",
-				set: notYet("this build has no extensions yet"),
-			},
-			{
-				name: "extension", value: "EXTENSIONS", list: true, usage: "not here yet; refused", showing: "none",
-				set: notYet("this build has no extensions yet"),
 			},
 		}},
 		{"actions", actionFlags()},

@@ -64,10 +64,19 @@ type Options struct {
 	DrainTimeout time.Duration
 	Action       actionOptions
 
+	ExtensionPath string   // absolute; "": none
+	Extensions    []string // executables in it, each an action
+
 	Notices []string // what of the configuration file means nothing, or is unwise
 
+	own      []string  // actions of a main of its own
 	settings []setting // of every option
 	nodemon  bool      // outweighs Demon
+}
+
+// known are the names of the actions there may be.
+func (o *Options) known() []string {
+	return slices.Concat(actions.Names(), []string{noop}, o.own, o.Extensions)
 }
 
 // Reloads says whether SIGHUP has something to read again. If not, it is what a
@@ -102,6 +111,14 @@ func (o *Options) finish(env func(string) (string, bool)) error {
 	}
 	if err := o.Action.check(); err != nil {
 		return err
+	}
+	if len(o.Extensions) > 0 && o.ExtensionPath == "" {
+		return &UsageError{"--extension", "needs --extension-path, the directory where " + strings.Join(o.Extensions, ", ") + " is"}
+	}
+	for _, name := range o.Extensions {
+		if o.Actions != nil && !slices.Contains(o.Actions, name) {
+			return &UsageError{"--extension", notAllowed(name, "what --actions allows: "+strings.Join(o.Actions, ", ")).Error()}
+		}
 	}
 	if slices.Equal(o.Actions, []string{noop}) {
 		return &UsageError{"--actions", "noop needs another action beside it"}
@@ -311,6 +328,24 @@ func parseNames(s string, known []string) ([]string, error) {
 	for _, name := range splitList(s) {
 		if !slices.Contains(known, name) {
 			return nil, notAllowed(name, strings.Join(known, ", "))
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// parseExtensions reads the names of extensions, with commas or semicolons between.
+func parseExtensions(s string, own []string) ([]string, error) {
+	taken := slices.Concat(actions.Names(), []string{noop, workNone}, own)
+	var names []string
+	for _, name := range splitList(strings.ReplaceAll(s, ";", ",")) {
+		if !actions.IsName(name) {
+			return nil, notAllowed(name, "names of 1 to 64 letters, digits, _ and -, each the file of an extension")
+		}
+		if slices.Contains(taken, name) {
+			return nil, notAllowed(name, "names other than those of the actions that are there already: "+strings.Join(taken, ", "))
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)

@@ -17,8 +17,9 @@ const configCommand = "config"
 // Parse reads a command line, without the program's name, the configuration file
 // that it names, and the environment: an option on the command line outweighs the
 // file, which outweighs the option's FORSUN_ variable, which outweighs the
-// default. Every error is a *UsageError and fits on a line.
-func Parse(args []string, env func(string) (string, bool)) (*Options, error) {
+// default. own are the names of actions of a main of its own. Every error is a
+// *UsageError and fits on a line.
+func Parse(args []string, env func(string) (string, bool), own ...string) (*Options, error) {
 	groups := flags()
 	config := len(args) > 0 && args[0] == configCommand
 	if config {
@@ -31,7 +32,7 @@ func Parse(args []string, env func(string) (string, bool)) (*Options, error) {
 	if given["help"] == "true" {
 		return &Options{Help: true}, nil // whatever else is right or wrong
 	}
-	o := &Options{Config: config}
+	o := &Options{Config: config, own: own}
 	file, err := givenConf(groups, given, env)
 	if err != nil {
 		return nil, err

@@ -213,14 +213,20 @@ func TestParseErrors(t *testing.T) {
 		{"--durability=replica", `--durability: "replica" needs --driver=redis`},
 		{"--lead=false", `--lead: "false" is not allowed; allowed: true with --driver=mem`},
 		{"--work=none", `--work: "none" is not allowed; allowed: actions, with --driver=mem`},
-		{"--extension=mail", "--extension: this build has no extensions yet"},
-		{"--extension-path=/x", "--extension-path: this build has no extensions yet"},
+		{"--extension=mail", "--extension: needs --extension-path, the directory where mail is"},
+		{"--extension-path=/x --extension=http", "--extension: \"http\" is not allowed; allowed: names other than those of the actions that are there already: beanstalk, http, mysql, redis, shell, thrift, noop, none, own"},
+		{"--extension-path=/x --extension=noop", "--extension: \"noop\" is not allowed; allowed: names other than those of the actions that are there already: beanstalk, http, mysql, redis, shell, thrift, noop, none, own"},
+		{"--extension-path=/x --extension=none", "--extension: \"none\" is not allowed; allowed: names other than those of the actions that are there already: beanstalk, http, mysql, redis, shell, thrift, noop, none, own"},
+		{"--extension-path=/x --extension=own", "--extension: \"own\" is not allowed; allowed: names other than those of the actions that are there already: beanstalk, http, mysql, redis, shell, thrift, noop, none, own"},
+		{"--extension-path=/x --extension=../mail", "--extension: \"../mail\" is not allowed; allowed: names of 1 to 64 letters, digits, _ and -, each the file of an extension"},
+		{"--extension-path=/x --extension=mail --actions=http", "--extension: \"mail\" is not allowed; allowed: what --actions allows: http"},
+		{"--extension-path=/x --extension=mail --actions=mial,http", "--actions: \"mial\" is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift, noop, own, mail"},
 		{"--timezone=Mars/Olympus", `--timezone: "Mars/Olympus" is not allowed; allowed: an IANA time zone name, such as UTC or Asia/Shanghai`},
 		{"--misfire-grace=0", `--misfire-grace: "0" is not allowed; allowed: a time such as 90s or 1m30s, from 1s to 24h`},
 		{"--drain-timeout=soon", `--drain-timeout: "soon" is not allowed; allowed: a time such as 90s or 1m30s, from 0s to 24h`},
-		{"--work=mail", `--work: "mail" is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift, noop`},
+		{"--work=mail", `--work: "mail" is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift, noop, own`},
 		{"--actions=http --work=shell", `--work: "shell" is not allowed; allowed: what --actions allows: http`},
-		{"--slots=http", `--slots: "http" is not allowed; allowed: NAME=N, with commas between; NAME is one of beanstalk, http, mysql, redis, shell, thrift, noop`},
+		{"--slots=http", `--slots: "http" is not allowed; allowed: NAME=N, with commas between; NAME is one of beanstalk, http, mysql, redis, shell, thrift, noop, own`},
 		{"--slots=http=0", `--slots: "0" is not allowed; allowed: a number from 1 to 1000000`},
 		{"--retries=101", `--retries: "101" is not allowed; allowed: a number from 0 to 100`},
 		{"--shell-from=friends", `--shell-from: "friends" is not allowed; allowed: loopback, private, any, nobody`},
@@ -233,7 +239,7 @@ func TestParseErrors(t *testing.T) {
 		{"--allow-cidr=10.0.0.0/99", `--allow-cidr: "10.0.0.0/99" is not allowed; allowed: networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between`},
 	}
 	for _, row := range rows {
-		_, err := Parse(strings.Fields(row.args), environment(nil))
+		_, err := Parse(strings.Fields(row.args), environment(nil), "own")
 		var usage *UsageError
 		if got := errText(err); got != row.want || !errors.As(err, &usage) || strings.Contains(got, "\n") {
 			t.Errorf("%s\ngot  %q (%T)\nwant %q", row.args, got, err, row.want)

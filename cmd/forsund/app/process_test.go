@@ -60,8 +60,10 @@ type forsund struct {
 }
 
 // command is the program with a plain environment.
-func command(args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+func command(args ...string) *exec.Cmd { return commandOf(program, args...) }
+
+func commandOf(path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "NO_COLOR=1"}
 	return cmd
 }
@@ -70,8 +72,14 @@ func command(args ...string) *exec.Cmd {
 // It is killed at the end of the test at the latest.
 func start(t *testing.T, store string, args ...string) *forsund {
 	t.Helper()
+	return startProgram(t, program, store, args...)
+}
+
+// startProgram is start for another program.
+func startProgram(t *testing.T, path, store string, args ...string) *forsund {
+	t.Helper()
 	p := &forsund{t: t, log: filepath.Join(t.TempDir(), "log"), exited: make(chan struct{})}
-	p.cmd = command(slices.Concat([]string{"--port=0", "--driver-mem-store-file=" + store, "--log=" + p.log}, args)...)
+	p.cmd = commandOf(path, slices.Concat([]string{"--port=0", "--driver-mem-store-file=" + store, "--log=" + p.log}, args)...)
 	p.cmd.Stderr = &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -143,7 +143,7 @@ func newExamples(t *testing.T) *examples {
 		}
 	}
 	// Without the actions whose example targets may exist on this machine.
-	p := start(t, filepath.Join(dir, "store"), "--http=127.0.0.1:0", "--work=shell,http")
+	p := start(t, filepath.Join(dir, "store"), "--http=127.0.0.1:0", "--work=shell,http", "--extension-path="+filepath.Join(root, "deploy/extensions"), "--extension=tcp_line")
 	_, port, _ := strings.Cut(p.address, ":")
 	return &examples{
 		t: t, dir: dir,

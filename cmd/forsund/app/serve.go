@@ -2,25 +2,31 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/snower/forsun/actions"
+	"github.com/snower/forsun/actions/extension"
 	"github.com/snower/forsun/rpc"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
 )
 
 // serve starts what works on the open store: actions, engine, servers.
-func (a *app) serve(replica string, listener, httpListener net.Listener) error {
+func (a *app) serve(ctx context.Context, replica string, listener, httpListener net.Listener) error {
 	registry, err := a.newRegistry()
 	if err != nil {
 		return err
 	}
 	a.steps.push("actions", func(context.Context) error { return registry.Close() })
+	if err := a.startExtensions(ctx, registry); err != nil {
+		return err
+	}
 
 	counters := new(scheduler.Counters)
 	engine, err := scheduler.NewEngine(a.store, registry, scheduler.SystemClock{}, counters, a.log, a.engineOptions(replica, listener))
@@ -65,7 +71,7 @@ func (a *app) serve(replica string, listener, httpListener net.Listener) error {
 	rpcOpts := rpc.DefaultOptions()
 	rpcOpts.Logger = a.log
 	rpcOpts.AllowCIDR = a.o.AllowCIDR
-	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: a.o.Driver, Stores: []string{driverMem, driverRedis}})
+	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: a.o.Driver, Stores: []string{driverMem, driverRedis}, Extensions: a.o.Extensions})
 	a.serveOn(listener, "thrift server", rpc.NewServer(service, rpcOpts))
 	if httpListener != nil {
 		a.serveOn(httpListener, "http server", rpc.NewHTTPServer(service, rpcOpts))
@@ -74,22 +80,57 @@ func (a *app) serve(replica string, listener, httpListener net.Listener) error {
 	return nil
 }
 
-// newRegistry returns the actions that plans may use here.
+// newRegistry returns the actions that plans may use here, without extensions.
 func (a *app) newRegistry() (*actions.Registry, error) {
 	opts := actions.DefaultOptions(a.p.Version)
 	opts.Egress = a.o.Egress
 	opts.Shell.Allow = a.o.ShellAllow
 	for _, name := range a.o.Actions {
-		if name == noop {
+		switch {
+		case name == noop:
 			opts.Noop = true
-		} else {
+		case slices.Contains(actions.Names(), name):
 			opts.Names = append(opts.Names, name)
 		}
 	}
 	if err := a.o.Action.into(&opts); err != nil {
 		return nil, err
 	}
-	return actions.New(opts)
+	opts.None = a.o.Actions != nil && len(opts.Names) == 0
+	registry, err := actions.New(opts)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range a.o.own {
+		if a.o.Actions != nil && !slices.Contains(a.o.Actions, name) {
+			continue
+		}
+		if err := registry.Register(name, a.p.Actions[name]); err != nil {
+			return nil, errors.Join(err, registry.Close())
+		}
+	}
+	return registry, nil
+}
+
+// startExtensions starts the extensions, side by side, and registers them.
+func (a *app) startExtensions(ctx context.Context, registry *actions.Registry) error {
+	started := make([]*extension.Extension, len(a.o.Extensions))
+	errs := make([]error, len(a.o.Extensions))
+	var starting sync.WaitGroup
+	for i, name := range a.o.Extensions {
+		opts := extension.DefaultOptions(a.o.ExtensionPath, name)
+		opts.Version, opts.Log = a.p.Version, a.log
+		starting.Go(func() { started[i], errs[i] = extension.Start(ctx, opts) })
+	}
+	starting.Wait()
+	for i, name := range a.o.Extensions {
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("--extension: %w", errs[i])
+		} else if err := registry.Register(name, started[i]); err != nil {
+			errs[i] = errors.Join(err, started[i].Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // server is what the Thrift and the HTTP server have in common.
