@@ -39,6 +39,9 @@ func (s *Service) Replicas(ctx context.Context) ([]Replica, error) {
 // could not be asked at all. One check is under way at a time: who asks meanwhile
 // gets what that one finds.
 func (s *Service) Check(ctx context.Context) ([]Finding, error) {
+	if err := checkAll(ctx, "check", ""); err != nil { // it names plans
+		return nil, err
+	}
 	asked := s.checks.ended.Load()
 	select {
 	case s.checks.turn <- struct{}{}:

@@ -9,8 +9,10 @@ import (
 type Peer struct {
 	Address       string // host:port, for logs and audit
 	Loopback      bool
-	Private       bool // on a private network (RFC 1918, RFC 4193), or loopback
-	Authenticated bool // showed a valid token or certificate
+	Private       bool   // on a private network (RFC 1918, RFC 4193), or loopback
+	Authenticated bool   // showed a valid token or certificate
+	Name          string // of that token or certificate, for logs and audit
+	Scope         *Scope // nil: every plan
 }
 
 // NewPeer classifies a peer by its address.
@@ -47,15 +49,18 @@ const (
 	ShellFromNobody   ShellFrom = "nobody"   // no peer, not even an authenticated one
 )
 
-// who says who that is, for whoever is not.
-func (s ShellFrom) who() string {
+// who says who that is, and what to do, to whoever is not.
+func (s ShellFrom) who(p Peer) string {
+	const open = "; or let the server open it to others with --shell-from"
+	const show = ": show a token (forsun --token-file, Thrift auth, HTTP Authorization: Bearer) or a client certificate" + open
+	yours := " (yours: " + p.Address + ")"
 	switch s {
 	case ShellFromPrivate:
-		return "from loopback, private networks or an authenticated peer only"
+		return "from loopback, private networks or an authenticated peer only" + yours + show
 	case ShellFromNobody:
-		return "from nobody"
+		return "from nobody" + yours + open
 	default:
-		return "from loopback or an authenticated peer only"
+		return "from loopback or an authenticated peer only" + yours + show
 	}
 }
 

@@ -148,7 +148,7 @@ func (s *Service) refuse() error {
 
 // plan checks r and turns it into a plan with its first due second.
 func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, error) {
-	if err := ValidateKey(r.Key); err != nil {
+	if err := checkedKey(ctx, r.Key); err != nil {
 		return nil, err
 	}
 	if err := r.Schedule.Validate(); err != nil {
@@ -168,8 +168,8 @@ func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, er
 	if !ok {
 		return nil, fieldError(ErrAction, "action", r.Action, strings.Join(s.Actions(), ", "))
 	}
-	if peer, ok := PeerFrom(ctx); ok && r.Action == "shell" && !s.opts.ShellFrom.allows(peer) {
-		return nil, fieldError(ErrNotAllowed, "action", r.Action, s.opts.ShellFrom.who()+" (yours: "+peer.Address+"); the server's --shell-from opens it to others")
+	if err := s.checkAction(ctx, r.Action); err != nil {
+		return nil, err
 	}
 	if err := action.Check(r.Params); err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func (s *Service) put(ctx context.Context, plans []*Plan) []error {
 
 // Get returns the plan of key, or ErrNotFound.
 func (s *Service) Get(ctx context.Context, key string) (*Plan, error) {
-	if err := ValidateKey(key); err != nil {
+	if err := checkedKey(ctx, key); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
@@ -222,7 +222,7 @@ func (s *Service) Get(ctx context.Context, key string) (*Plan, error) {
 // Remove deletes the plan of key, cancels its retries, and returns it, or
 // ErrNotFound.
 func (s *Service) Remove(ctx context.Context, key string) (*Plan, error) {
-	if err := ValidateKey(key); err != nil {
+	if err := checkedKey(ctx, key); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
@@ -241,6 +241,13 @@ func (s *Service) List(ctx context.Context, q ListQuery) ([]*Plan, string, error
 	if err := checkLimit(q.Limit); err != nil {
 		return nil, "", err
 	}
+	if limits := prefixes(ctx); len(limits) > 0 {
+		return s.listWithin(ctx, limits, q)
+	}
+	return s.list(ctx, q)
+}
+
+func (s *Service) list(ctx context.Context, q ListQuery) ([]*Plan, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	return s.store.List(ctx, q)
@@ -253,7 +260,8 @@ func (s *Service) DueAt(ctx context.Context, q DueAtQuery) ([]*Plan, string, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	return s.store.DueAt(ctx, q)
+	plans, next, err := s.store.DueAt(ctx, q)
+	return keep(ctx, plans, func(p *Plan) string { return p.Key }), next, err
 }
 
 // History returns a page of finished attempts, newest first.
@@ -261,9 +269,13 @@ func (s *Service) History(ctx context.Context, q JournalQuery) ([]Attempt, strin
 	if err := checkLimit(q.Limit); err != nil {
 		return nil, "", err
 	}
+	if err := checkJournal(ctx, q.Key); err != nil {
+		return nil, "", err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	return s.store.History(ctx, q)
+	attempts, next, err := s.store.History(ctx, q)
+	return keep(ctx, attempts, func(a Attempt) string { return a.Key }), next, err
 }
 
 // DeadLetters returns a page of dead letters, newest first.
@@ -271,9 +283,13 @@ func (s *Service) DeadLetters(ctx context.Context, q JournalQuery) ([]DeadLetter
 	if err := checkLimit(q.Limit); err != nil {
 		return nil, "", err
 	}
+	if err := checkJournal(ctx, q.Key); err != nil {
+		return nil, "", err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	return s.store.DeadLetters(ctx, q)
+	dead, next, err := s.store.DeadLetters(ctx, q)
+	return keep(ctx, dead, func(d DeadLetter) string { return d.Firing.Plan.Key }), next, err
 }
 
 // DeadSelection names dead letters: by IDs, or all of Key, or All of them.
@@ -301,6 +317,9 @@ const deadBatch = 500
 // die while it is under way are not waited for.
 func (s *Service) eachDead(ctx context.Context, sel DeadSelection, do func(context.Context, []string) (int, error)) (total int, err error) {
 	if err := sel.validate(); err != nil {
+		return 0, err
+	}
+	if err := sel.permitted(ctx); err != nil {
 		return 0, err
 	}
 	ids := sel.IDs
