@@ -28,12 +28,16 @@ var errMessageTooLarge = errors.New("message too large")
 // one goroutine; state and since are looked at by others.
 type conn struct {
 	net.Conn
-	ctx   context.Context // carries the peer; done when the server gives up waiting
+	raw   net.Conn        // below TLS: see visitor
+	ctx   context.Context // done when the server gives up waiting
 	opts  *Options
 	large holder
 
 	state atomic.Int32
 	since atomic.Int64 // when it entered the state, monotonic nanoseconds of the server
+
+	stranger atomic.Bool // it has yet to show a token
+	until    time.Time   // by when; zero for who is no stranger
 
 	size       int // bytes read since the last message ended
 	deadline   time.Time
@@ -63,9 +67,35 @@ func (c *conn) closeIf(state int32) bool {
 	if !c.state.CompareAndSwap(state, stateClosed) {
 		return false
 	}
-	c.Conn.Close()
+	c.raw.Close()
 	return true
 }
+
+// unknown makes the connection a stranger's, which has until the deadline.
+func (c *conn) unknown(until time.Time) {
+	c.stranger.Store(true)
+	c.until = until
+	c.Conn.SetReadDeadline(until)
+}
+
+// known makes it no stranger's any more.
+func (c *conn) known() {
+	if c.stranger.CompareAndSwap(true, false) {
+		c.until = time.Time{}
+		c.Conn.SetReadDeadline(c.deadline)
+	}
+}
+
+// maxMessage is how many bytes a message may have.
+func (c *conn) maxMessage() int {
+	if c.stranger.Load() {
+		return min(c.opts.MaxMessage, strangerMessage)
+	}
+	return c.opts.MaxMessage
+}
+
+// strangerMessage is how many bytes the message may have that shows a token.
+const strangerMessage = 4 << 10
 
 // messageDone ends a message and what it held.
 func (c *conn) messageDone() error {
@@ -73,7 +103,7 @@ func (c *conn) messageDone() error {
 	c.large.release()
 	if !c.deadline.IsZero() {
 		c.deadline = time.Time{}
-		c.Conn.SetReadDeadline(time.Time{})
+		c.Conn.SetReadDeadline(c.until)
 	}
 	return c.enter(stateIdle)
 }
@@ -93,6 +123,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if c.deadline.IsZero() {
 		c.deadline = time.Now().Add(c.opts.MessageTimeout)
+		if !c.until.IsZero() && c.until.Before(c.deadline) {
+			c.deadline = c.until
+		}
 		c.Conn.SetReadDeadline(c.deadline)
 	}
 	if c.size >= largeMessage && !c.large.held {
@@ -103,10 +136,11 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("waiting for other large messages: %w", err)
 		}
 	}
-	if c.size >= c.opts.MaxMessage {
+	most := c.maxMessage()
+	if c.size >= most {
 		return 0, errMessageTooLarge
 	}
-	if room := c.opts.MaxMessage - c.size; len(p) > room {
+	if room := most - c.size; len(p) > room {
 		p = p[:room]
 	}
 	n, err := c.Conn.Read(p)

@@ -194,5 +194,8 @@ service Forsun{
     list<ForsunReplica> replicas() throws (1:ForsunPlanError err),
     // What is wrong, the worst first; it looks through all that is stored and may
     // take a minute.
-    list<ForsunFinding> check() throws (1:ForsunPlanError err)
+    list<ForsunFinding> check() throws (1:ForsunPlanError err),
+    // Shows a token: from here on the connection may do what the token may. It
+    // answers with the token's name; after one that is not valid the connection ends.
+    string auth(1:string token) throws (1:ForsunPlanError err)
 }

@@ -50,7 +50,7 @@ func FuzzThrift(f *testing.F) {
 	methods := newHandler(svc, opts).methods()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := &memory{Reader: bytes.NewReader(b)}
-		d := newDispatcher(m, 64<<10, methods, &stats{})
+		d := newDispatcher(t.Context(), m, 64<<10, methods, &stats{})
 		d.panicked = func(method string, v any, stack []byte) { t.Errorf("%s panicked: %v\n%s", method, v, stack) }
 		for d.next(t.Context()) == nil {
 		}
@@ -86,6 +86,7 @@ func FuzzHTTP(f *testing.F) {
 			r.Method = method
 		}
 		r.Header.Set("Content-Type", kind)
+		r = r.WithContext(withVisitor(r.Context(), &visitor{from: origin{peer: scheduler.Peer{Loopback: true}}}))
 		w := httptest.NewRecorder()
 		s.http.Handler.ServeHTTP(w, r)
 		switch w.Code {

@@ -20,25 +20,28 @@ type handler struct {
 	info *Info
 	opts Options
 	log  zerolog.Logger
+
+	quiet zerolog.Logger
+	audit audit
 }
 
 func newHandler(svc *scheduler.Service, opts Options) *handler {
-	return &handler{svc: svc, info: opts.Info, opts: opts, log: opts.Logger}
+	return &handler{svc: svc, info: opts.Info, opts: opts, log: opts.Logger, quiet: quiet(opts.Logger), audit: newAudit(opts)}
 }
 
 // methods returns the methods by their names on the wire.
 func (h *handler) methods() map[string]method {
 	return map[string]method{
-		"ping":          bind(forsun.NewForsunPingArgs, h.ping),
+		"ping":          bindPlain(forsun.NewForsunPingArgs, h.ping),
 		"create":        bind(forsun.NewForsunCreateArgs, h.create),
 		"createTimeout": bind(forsun.NewForsunCreateTimeoutArgs, h.createTimeout),
 		"remove":        bind(forsun.NewForsunRemoveArgs, h.remove),
 		"get":           bind(forsun.NewForsunGetArgs, h.get),
-		"getCurrent":    bind(forsun.NewForsunGetCurrentArgs, h.getCurrent),
-		"getTime":       bind(forsun.NewForsunGetTimeArgs, h.getTime),
-		"getKeys":       bind(forsun.NewForsunGetKeysArgs, h.getKeys),
-		"forsun_call":   bind(forsun.NewForsunForsunCallArgs, h.forsunCall),
-		"info":          bind(forsun.NewForsunInfoArgs, h.getInfo),
+		"getCurrent":    bindPlain(forsun.NewForsunGetCurrentArgs, h.getCurrent),
+		"getTime":       bindPlain(forsun.NewForsunGetTimeArgs, h.getTime),
+		"getKeys":       bindPlain(forsun.NewForsunGetKeysArgs, h.getKeys),
+		"forsun_call":   bindPlain(forsun.NewForsunForsunCallArgs, h.forsunCall),
+		"info":          bindPlain(forsun.NewForsunInfoArgs, h.getInfo),
 		"getPlan":       bind(forsun.NewForsunGetPlanArgs, h.getPlan),
 		"listPlans":     bind(forsun.NewForsunListPlansArgs, h.listPlans),
 		"listTime":      bind(forsun.NewForsunListTimeArgs, h.listTime),
@@ -49,9 +52,10 @@ func (h *handler) methods() map[string]method {
 		"purge":         bind(forsun.NewForsunPurgeArgs, h.purge),
 		"preview":       bind(forsun.NewForsunPreviewArgs, h.preview),
 		"shards":        bind(forsun.NewForsunShardsArgs, h.shards),
-		"serverTime":    bind(forsun.NewForsunServerTimeArgs, h.serverTime),
+		"serverTime":    bindPlain(forsun.NewForsunServerTimeArgs, h.serverTime),
 		"replicas":      bind(forsun.NewForsunReplicasArgs, h.replicas),
 		"check":         bind(forsun.NewForsunCheckArgs, h.check),
+		"auth":          bind(forsun.NewForsunAuthArgs, h.auth),
 	}
 }
 
@@ -85,45 +89,44 @@ func logFailure(ctx context.Context, log zerolog.Logger, method, key string, err
 	e.Msg("request failed")
 }
 
-// logChange logs a change a client made, its parameters' secrets masked.
-func logChange(ctx context.Context, log zerolog.Logger, method string, p *scheduler.Plan) {
-	e := log.Debug()
-	if !e.Enabled() {
-		return
-	}
-	peer, _ := scheduler.PeerFrom(ctx)
-	e.Str("method", method).Str("peer", peer.Address).Str("key", p.Key).Str("action", p.Action).
-		Int64("next_time", p.Due).Interface("params", scheduler.MaskParams(p.Params)).Msg("plan changed")
-}
-
 func (h *handler) ping(context.Context, *forsun.ForsunPingArgs) (thrift.TStruct, error) {
 	return &forsun.ForsunPingResult{Success: new(int16)}, nil
 }
 
+// store creates a plan.
+func (h *handler) store(ctx context.Context, method string, r scheduler.Request) (*scheduler.Plan, error) {
+	p, err := h.svc.Create(ctx, r)
+	switch {
+	case err == nil:
+		h.audit.plans(ctx, method, p)
+	case stored(err):
+		h.audit.plans(ctx, method, &scheduler.Plan{Key: r.Key, Action: r.Action})
+	}
+	return p, err
+}
+
 func (h *handler) create(ctx context.Context, a *forsun.ForsunCreateArgs) (thrift.TStruct, error) {
-	p, err := h.svc.Create(ctx, wire.LegacyCreate(a))
+	p, err := h.store(ctx, "create", wire.LegacyCreate(a))
 	if err != nil {
 		return &forsun.ForsunCreateResult{Err: h.fail(ctx, wire.Create, "create", a.Key, err)}, nil
 	}
-	logChange(ctx, h.log, "create", p)
 	return &forsun.ForsunCreateResult{Success: wire.LegacyPlan(p)}, nil
 }
 
 func (h *handler) createTimeout(ctx context.Context, a *forsun.ForsunCreateTimeoutArgs) (thrift.TStruct, error) {
-	p, err := h.svc.Create(ctx, wire.LegacyCreateTimeout(a))
+	p, err := h.store(ctx, "createTimeout", wire.LegacyCreateTimeout(a))
 	if err != nil {
 		return &forsun.ForsunCreateTimeoutResult{Err: h.fail(ctx, wire.Create, "createTimeout", a.Key, err)}, nil
 	}
-	logChange(ctx, h.log, "createTimeout", p)
 	return &forsun.ForsunCreateTimeoutResult{Success: wire.LegacyPlan(p)}, nil
 }
 
 func (h *handler) remove(ctx context.Context, a *forsun.ForsunRemoveArgs) (thrift.TStruct, error) {
 	p, err := h.svc.Remove(ctx, a.Key)
+	h.audit.removed(ctx, "remove", a.Key, p, err)
 	if err != nil {
 		return &forsun.ForsunRemoveResult{Err: h.fail(ctx, wire.Remove, "remove", a.Key, err)}, nil
 	}
-	logChange(ctx, h.log, "remove", p)
 	return &forsun.ForsunRemoveResult{Success: wire.LegacyPlan(p)}, nil
 }
 

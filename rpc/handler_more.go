@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"github.com/apache/thrift/lib/go/thrift"
-	"github.com/rs/zerolog"
 
 	"github.com/snower/forsun/rpc/gen/forsun"
 	"github.com/snower/forsun/rpc/wire"
@@ -53,6 +52,7 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 		return &forsun.ForsunCreateManyResult{Err: h.failMany(ctx, "createMany", len(requests), err)}, nil
 	}
 	results := make([]*forsun.ForsunPlanResult_, len(plans))
+	h.audit.plans(ctx, "createMany", storedOf(plans, errs)...)
 	for i, p := range plans {
 		results[i] = &forsun.ForsunPlanResult_{}
 		if errs[i] != nil {
@@ -61,7 +61,6 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 		}
 		if stored(errs[i]) {
 			results[i].Plan = wire.FromPlan(p)
-			logChange(ctx, h.log, "createMany", p)
 		}
 	}
 	return &forsun.ForsunCreateManyResult{Success: results}, nil
@@ -69,6 +68,16 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 
 // stored says whether a plan is stored for all that err says.
 func stored(err error) bool { return err == nil || errors.Is(err, scheduler.ErrUnsure) }
+
+// storedOf returns the plans that are stored.
+func storedOf(plans []*scheduler.Plan, errs []error) (all []*scheduler.Plan) {
+	for i, p := range plans {
+		if stored(errs[i]) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
 
 // failMany turns the refusal of one of several requests into what is thrown. It
 // says which one it is, unless it is the only one.
@@ -140,7 +149,7 @@ func selection(ids []string, key string, all bool) (scheduler.DeadSelection, err
 }
 
 func (h *handler) redrive(ctx context.Context, a *forsun.ForsunRedriveArgs) (thrift.TStruct, error) {
-	n, err := changeDead(ctx, h.log, "redrive", a.Ids, a.Key, a.All, h.svc.Redrive)
+	n, err := changeDead(ctx, h.audit, "redrive", a.Ids, a.Key, a.All, h.svc.Redrive)
 	if err != nil {
 		return &forsun.ForsunRedriveResult{Err: h.fail(ctx, wire.Read, "redrive", a.Key, err)}, nil
 	}
@@ -148,23 +157,37 @@ func (h *handler) redrive(ctx context.Context, a *forsun.ForsunRedriveArgs) (thr
 }
 
 func (h *handler) purge(ctx context.Context, a *forsun.ForsunPurgeArgs) (thrift.TStruct, error) {
-	n, err := changeDead(ctx, h.log, "purge", a.Ids, a.Key, a.All, h.svc.Purge)
+	n, err := changeDead(ctx, h.audit, "purge", a.Ids, a.Key, a.All, h.svc.Purge)
 	if err != nil {
 		return &forsun.ForsunPurgeResult{Err: h.fail(ctx, wire.Read, "purge", a.Key, err)}, nil
 	}
 	return &forsun.ForsunPurgeResult{Success: &n}, nil
 }
 
-// changeDead redrives or purges dead letters and logs how many.
-func changeDead(ctx context.Context, log zerolog.Logger, method string, ids []string, key string, all bool, do func(context.Context, scheduler.DeadSelection) (int, error)) (int64, error) {
+// changeDead redrives or purges dead letters.
+func changeDead(ctx context.Context, audit audit, method string, ids []string, key string, all bool, do func(context.Context, scheduler.DeadSelection) (int, error)) (int64, error) {
 	sel, err := selection(ids, key, all)
 	if err != nil {
 		return 0, err
 	}
 	n, err := do(ctx, sel) // n counts also beside an error
-	peer, _ := scheduler.PeerFrom(ctx)
-	log.Info().Str("method", method).Str("peer", peer.Address).Str("key", key).Bool("all", all).Int("dead_letters", n).Msg("dead letters changed")
+	if n > 0 || err == nil {
+		audit.dead(ctx, method, sel, n)
+	}
 	return int64(n), err
+}
+
+func (h *handler) auth(ctx context.Context, a *forsun.ForsunAuthArgs) (thrift.TStruct, error) {
+	s, err := sessionFrom(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name, err := s.authenticate(ctx, a.Token)
+	if err != nil {
+		h.quiet.Warn().Str("peer", s.from.peer.Address).Msg("a token was shown that is not valid")
+		return &forsun.ForsunAuthResult{Err: h.fail(ctx, wire.Read, "auth", "", err)}, nil
+	}
+	return &forsun.ForsunAuthResult{Success: &name}, nil
 }
 
 func (h *handler) preview(ctx context.Context, a *forsun.ForsunPreviewArgs) (thrift.TStruct, error) {

@@ -398,7 +398,7 @@ func TestOptionsValidate(t *testing.T) {
 		t.Errorf("the defaults: %v", err)
 	}
 	err := Options{}.Validate()
-	for _, name := range []string{"MaxConns", "MaxMessage", "MaxLarge", "MaxList", "MessageTimeout", "WriteTimeout"} {
+	for _, name := range []string{"MaxConns", "MaxMessage", "MaxLarge", "MaxList", "ArriveTimeout", "MessageTimeout", "WriteTimeout"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("empty options: got %v, want %s named", err, name)
 		}

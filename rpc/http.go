@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/snower/forsun/rpc/access"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -27,6 +28,8 @@ type HTTPServer struct {
 	info  *Info
 	stats *stats
 	large slots
+	delay delays
+	need  func(endpoint string) access.Right
 	mux   *http.ServeMux
 	http  *http.Server
 	api   *api
@@ -65,7 +68,8 @@ const (
 //
 // Answers have status 200 and {"errcode": 0, "errmsg": "", "data": …}. Other
 // statuses: 400 for a body that cannot be read or is of another type than JSON
-// or crontab, 403 for a foreign Origin, 404, 405, 413.
+// or crontab, 401 for a peer that has to show a token, or showed one that is not
+// valid, 403 for a foreign Origin, 404, 405, 413.
 func NewHTTPServer(svc *scheduler.Service, opts Options) *HTTPServer {
 	if err := opts.Validate(); err != nil {
 		panic("rpc: " + err.Error())
@@ -76,15 +80,17 @@ func NewHTTPServer(svc *scheduler.Service, opts Options) *HTTPServer {
 	s := &HTTPServer{
 		opts:  opts,
 		log:   opts.Logger,
-		quiet: opts.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Minute}),
+		quiet: quiet(opts.Logger),
 		info:  opts.Info,
 		stats: &opts.Info.http,
 		large: make(slots, opts.MaxLarge),
+		delay: newDelays(),
+		need:  httpNeeds(),
 		mux:   http.NewServeMux(),
 		idle:  map[net.Conn]time.Time{},
 		open:  map[net.Conn]struct{}{},
 	}
-	s.api = &api{svc: svc, info: opts.Info, opts: opts, log: opts.Logger}
+	s.api = &api{svc: svc, info: opts.Info, opts: opts, log: opts.Logger, audit: newAudit(opts)}
 	for path, methods := range s.api.paths() {
 		s.mux.Handle(path, s.envelope(methods))
 	}
@@ -96,8 +102,7 @@ func NewHTTPServer(svc *scheduler.Service, opts Options) *HTTPServer {
 		IdleTimeout:       idleTimeout,
 		ConnState:         s.connState,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			peer, _ := peerOf(c)
-			return scheduler.WithPeer(ctx, peer)
+			return withVisitor(ctx, c.(*visitor))
 		},
 		ErrorLog: log.New(s.quiet, "", 0),
 	}
@@ -105,7 +110,8 @@ func NewHTTPServer(svc *scheduler.Service, opts Options) *HTTPServer {
 }
 
 // Handle serves another path beside the API's, under the same bounds on peers,
-// origins, sizes and times. Call it before Serve.
+// origins, sizes and times, to every peer that is let in, whatever its token may
+// do. Call it before Serve.
 func (s *HTTPServer) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
 // Serve accepts connections on ln until Shutdown, or until ln fails. It closes
@@ -113,7 +119,7 @@ func (s *HTTPServer) Handle(pattern string, h http.Handler) { s.mux.Handle(patte
 func (s *HTTPServer) Serve(ln net.Listener) error {
 	s.info.httpAddr(ln.Addr())
 	s.log.Info().Stringer("address", ln.Addr()).Msg("http server listens")
-	err := s.http.Serve(&peerListener{Listener: ln, opts: &s.opts, refused: s.quiet})
+	err := s.http.Serve(newGate(ln, &s.opts, s.quiet))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -126,7 +132,7 @@ func (s *HTTPServer) Serve(ln net.Listener) error {
 func (s *HTTPServer) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	for c := range s.idle { // net/http would wait 5 s for those that never asked anything
-		c.Close()
+		c.(*visitor).raw.Close()
 	}
 	s.mu.Unlock()
 	err := s.http.Shutdown(ctx)
@@ -134,29 +140,6 @@ func (s *HTTPServer) Shutdown(ctx context.Context) error {
 		s.http.Close()
 	}
 	return err
-}
-
-// peerListener accepts connections of peers that are let in only.
-type peerListener struct {
-	net.Listener
-	opts    *Options
-	refused zerolog.Logger
-}
-
-func (l *peerListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		peer, addr := peerOf(c)
-		if l.opts.accepts(peer, addr) {
-			keepAlive(c)
-			return c, nil
-		}
-		l.refused.Warn().Str("peer", peer.Address).Msg("http connection refused: peers are accepted from loopback, and from private networks or those of --allow-cidr")
-		c.Close()
-	}
 }
 
 // connState counts connections, and at the limit closes the one that has been
@@ -186,22 +169,24 @@ func (s *HTTPServer) connState(c net.Conn, state http.ConnState) {
 	}
 }
 
-// closeOldest closes the connection that has been idle longest: at worst the
-// new one, which has not asked anything yet.
+// closeOldest closes the connection that has been idle longest, a stranger's
+// first: at worst the new one, which has not asked anything yet.
 func (s *HTTPServer) closeOldest() {
-	var oldest net.Conn
+	var oldest *visitor
 	for c, since := range s.idle {
-		if oldest == nil || since.Before(s.idle[oldest]) {
-			oldest = c
+		v := c.(*visitor)
+		if oldest == nil || !v.known.Load() && oldest.known.Load() ||
+			v.known.Load() == oldest.known.Load() && since.Before(s.idle[oldest]) {
+			oldest = v
 		}
 	}
 	if oldest != nil {
 		delete(s.idle, oldest)
-		oldest.Close()
+		oldest.raw.Close()
 	}
 }
 
-// guard refuses foreign origins and bounds what a request can cost.
+// guard refuses foreign origins and strangers, and bounds what a request can cost.
 func (s *HTTPServer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opts.MessageTimeout + s.opts.WriteTimeout))
@@ -210,7 +195,15 @@ func (s *HTTPServer) guard(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, int64(s.opts.MaxMessage))
-		next.ServeHTTP(w, r)
+		c, err := s.identify(r)
+		if err == nil {
+			err = s.opts.refusal(c, r.Method+" "+r.URL.Path, access.Open)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(withCaller(r.Context(), c)))
 	})
 }
 
@@ -259,7 +252,10 @@ func (s *HTTPServer) envelope(methods map[string]endpoint) http.Handler {
 			s.stats.requesting.Add(-1)
 			s.stats.requested.Add(1)
 		}()
-		data, err := s.safely(withHolder(r.Context(), h), r, do)
+		data, err := any(nil), s.permit(r)
+		if err == nil {
+			data, err = s.safely(withHolder(r.Context(), h), r, do)
+		}
 		var status *statusError
 		if errors.As(err, &status) {
 			http.Error(w, status.text, status.status)

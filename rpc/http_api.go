@@ -21,6 +21,8 @@ type api struct {
 	info *Info
 	opts Options
 	log  zerolog.Logger
+
+	audit audit
 }
 
 // planPath is where plans are created and removed.
@@ -106,11 +108,11 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 		}
 		return nil, err
 	}
+	a.audit.plans(ctx, method, storedOf(plans, errs)...)
 	answers := make([]any, len(plans))
 	var first error
 	for i, p := range plans {
 		if stored(errs[i]) {
-			logChange(ctx, a.log, method, p)
 			answers[i] = newJSONPlan(p)
 		} else {
 			code, message, _ := wire.FromError(wire.Create, errs[i])
@@ -157,10 +159,10 @@ func (a *api) remove(ctx context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	p, err := a.svc.Remove(ctx, key)
+	a.audit.removed(ctx, "DELETE "+planPath, key, p, err)
 	if err != nil {
 		return nil, err
 	}
-	logChange(ctx, a.log, "DELETE "+planPath, p)
 	return newJSONPlan(p), nil
 }
 
@@ -340,7 +342,7 @@ func (a *api) changeDead(ctx context.Context, r *http.Request, method string, do
 	if err := json.Unmarshal(body, &want); err != nil {
 		return nil, &statusError{http.StatusBadRequest, `the body is not JSON of the form {"ids": ["…"]}, {"key": "…"} or {"all": true}`}
 	}
-	n, err := changeDead(ctx, a.log, method, want.IDs, want.Key, want.All, do)
+	n, err := changeDead(ctx, a.audit, method, want.IDs, want.Key, want.All, do)
 	if err != nil {
 		return nil, err
 	}

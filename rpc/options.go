@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/snower/forsun/rpc/access"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -16,29 +17,43 @@ type Options struct {
 	Logger zerolog.Logger
 	Info   *Info // what info answers; nil: one of the server's own
 
-	// AllowCIDR are the networks peers are accepted from, beside loopback.
-	// Empty: private networks.
+	// AllowCIDR are the networks, beside loopback, whose peers are let in as they
+	// are, without a token or certificate. nil: private networks.
 	AllowCIDR []netip.Prefix
+
+	// TrustedProxies are the networks of proxies that are believed when they say, by
+	// the PROXY protocol or X-Forwarded-For, whom they speak for.
+	TrustedProxies []netip.Prefix
+
+	Tokens *access.Tokens       // that peers may show; nil: none
+	TLS    *access.Certificates // to speak TLS with; nil: no TLS
+
+	// Audit is told of every change a client makes, in a line each. The zero Logger
+	// is told nothing.
+	Audit zerolog.Logger
 
 	MaxConns   int // connections open at a time
 	MaxMessage int // bytes of one Thrift message or HTTP body
 	MaxLarge   int // large messages and answers at a time: see the package comment
 	MaxList    int // entries of an answer that is not paged
 
+	ArriveTimeout  time.Duration // for the PROXY header and the TLS handshake; as much again to show a token where one is needed
 	MessageTimeout time.Duration // for a message that has begun to arrive in full
 	WriteTimeout   time.Duration // for a client to take 64 KiB of an answer; Thrift: at least this, at most twice
 }
 
 // DefaultOptions returns what suits a server beside its clients: 4096
 // connections, 4 MiB a message (1000 plans of 4 KiB), 8 large ones at a time,
-// lists of up to 100,000, 30 s.
+// lists of up to 100,000, 10 s to arrive, 30 s.
 func DefaultOptions() Options {
 	return Options{
 		Logger:         zerolog.Nop(),
+		Audit:          zerolog.Nop(),
 		MaxConns:       4096,
 		MaxMessage:     4 << 20,
 		MaxLarge:       8,
 		MaxList:        100_000,
+		ArriveTimeout:  10 * time.Second,
 		MessageTimeout: 30 * time.Second,
 		WriteTimeout:   30 * time.Second,
 	}
@@ -64,6 +79,7 @@ func (o Options) Validate() error {
 		name  string
 		value time.Duration
 	}{
+		{"ArriveTimeout", o.ArriveTimeout},
 		{"MessageTimeout", o.MessageTimeout},
 		{"WriteTimeout", o.WriteTimeout},
 	} {
@@ -74,18 +90,18 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// accepts says whether a peer at addr is let in.
-func (o Options) accepts(peer scheduler.Peer, addr netip.Addr) bool {
+// maxArriving bounds the connections that are not let in yet, and those that have
+// yet to show a token, each: a part of all, so that strangers cannot displace all
+// the others.
+func (o *Options) maxArriving() int { return max(o.MaxConns/4, 1) }
+
+// accepts says whether a peer at addr is let in as it is.
+func (o *Options) accepts(peer scheduler.Peer, addr netip.Addr) bool {
 	if peer.Loopback {
 		return true
 	}
-	if len(o.AllowCIDR) == 0 {
+	if o.AllowCIDR == nil {
 		return peer.Private
 	}
-	for _, network := range o.AllowCIDR {
-		if network.Contains(addr.Unmap()) {
-			return true
-		}
-	}
-	return false
+	return access.Contains(o.AllowCIDR, addr)
 }

@@ -25,16 +25,17 @@ type Server struct {
 	stats   *stats
 	methods map[string]method
 	large   slots
+	delays  delays
 	started time.Time // of the monotonic clock connections are compared by
 
 	ctx    context.Context // of every request
 	cancel context.CancelFunc
 
-	closing   atomic.Bool // set under mu
-	mu        sync.Mutex
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	wg        sync.WaitGroup // connections
+	closing atomic.Bool // set under mu
+	mu      sync.Mutex
+	gates   map[*gate]struct{}
+	conns   map[*conn]struct{}
+	wg      sync.WaitGroup // connections
 }
 
 // NewServer returns a Server of svc. It panics if opts.Validate fails.
@@ -46,35 +47,48 @@ func NewServer(svc *scheduler.Service, opts Options) *Server {
 		opts.Info = NewInfo(svc, About{})
 	}
 	s := &Server{
-		opts:      opts,
-		log:       opts.Logger,
-		quiet:     opts.Logger.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Minute}),
-		info:      opts.Info,
-		stats:     &opts.Info.thrift,
-		large:     make(slots, opts.MaxLarge),
-		started:   time.Now(),
-		listeners: map[net.Listener]struct{}{},
-		conns:     map[*conn]struct{}{},
+		opts:    opts,
+		log:     opts.Logger,
+		quiet:   quiet(opts.Logger),
+		info:    opts.Info,
+		stats:   &opts.Info.thrift,
+		large:   make(slots, opts.MaxLarge),
+		delays:  newDelays(),
+		started: time.Now(),
+		gates:   map[*gate]struct{}{},
+		conns:   map[*conn]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.methods = newHandler(svc, opts).methods()
+	need := thriftNeeds()
+	for name, m := range s.methods {
+		m.need = need(name)
+		s.methods[name] = m
+	}
 	return s
+}
+
+// quiet is for what clients can cause at will.
+func quiet(log zerolog.Logger) zerolog.Logger {
+	return log.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Minute})
 }
 
 // Serve accepts connections on ln until Shutdown, or until ln fails. It closes
 // ln. After Shutdown it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	defer ln.Close()
 	s.mu.Lock()
 	if s.closing.Load() {
 		s.mu.Unlock()
+		ln.Close()
 		return nil
 	}
-	s.listeners[ln] = struct{}{}
+	g := newGate(ln, &s.opts, s.quiet)
+	s.gates[g] = struct{}{}
 	s.mu.Unlock()
 	defer func() {
+		g.Close()
 		s.mu.Lock()
-		delete(s.listeners, ln)
+		delete(s.gates, g)
 		s.mu.Unlock()
 	}()
 	s.info.thriftAddr(ln.Addr())
@@ -82,10 +96,10 @@ func (s *Server) Serve(ln net.Listener) error {
 
 	backoff := backoff{}
 	for {
-		nc, err := ln.Accept()
+		v, err := g.accept()
 		if err == nil {
 			backoff.reset()
-			s.admit(nc)
+			s.admit(v)
 			continue
 		}
 		if s.closing.Load() {
@@ -120,29 +134,28 @@ func (b *backoff) wait(ctx context.Context) bool {
 }
 
 // admit starts serving a new connection, or closes it.
-func (s *Server) admit(nc net.Conn) {
-	peer, addr := peerOf(nc)
-	if !s.opts.accepts(peer, addr) {
-		s.quiet.Warn().Str("peer", peer.Address).Msg("connection refused: peers are accepted from loopback, and from private networks or those of --allow-cidr")
-		nc.Close()
-		return
-	}
-	keepAlive(nc)
+func (s *Server) admit(v *visitor) {
+	peer := v.from.peer
 	c := &conn{
-		Conn:  nc,
+		Conn:  v.Conn,
+		raw:   v.raw,
 		opts:  &s.opts,
 		large: holder{slots: s.large},
 		clock: func() int64 { return int64(time.Since(s.started)) },
 	}
 	c.since.Store(c.clock())
-	c.ctx = withHolder(scheduler.WithPeer(s.ctx, peer), &c.large)
+	c.ctx = withHolder(s.ctx, &c.large)
+	session := newSession(c.ctx, &s.opts, v.from, s.delays, c)
+	if !v.known.Load() {
+		c.unknown(time.Now().Add(s.opts.ArriveTimeout))
+	}
 
 	if !s.register(c) {
 		s.quiet.Warn().Str("peer", peer.Address).Int("limit", s.opts.MaxConns).Msg("connection refused: too many, and none of them idle")
-		nc.Close()
+		c.raw.Close()
 		return
 	}
-	go s.serve(c, peer)
+	go s.serve(c, session)
 }
 
 // register adds c to the connections, after making room if there is none.
@@ -150,6 +163,9 @@ func (s *Server) register(c *conn) bool {
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.MaxConns
 	s.mu.Unlock()
+	if c.stranger.Load() {
+		s.evictStranger(s.opts.maxArriving())
+	}
 	if full && !s.evict() {
 		return false
 	}
@@ -165,14 +181,35 @@ func (s *Server) register(c *conn) bool {
 	return true
 }
 
-// evict closes the connection that has been idle longest; if none is idle, the
-// one whose message has been arriving longest. It says whether it closed one.
+// evict closes the connection that has been idle longest, a stranger's first; if
+// none is idle, the one whose message has been arriving longest. It says whether
+// it closed one.
 func (s *Server) evict() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.evictFrom(func(c *conn) bool { return c.stranger.Load() }) || s.evictFrom(func(*conn) bool { return true })
+}
+
+// evictStranger closes a stranger's connection if there are as many as may be.
+func (s *Server) evictStranger(most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for c := range s.conns {
+		if c.stranger.Load() {
+			n++
+		}
+	}
+	if n >= most {
+		s.evictFrom(func(c *conn) bool { return c.stranger.Load() })
+	}
+}
+
+// evictFrom closes one of the connections that are eligible; s.mu is held.
+func (s *Server) evictFrom(eligible func(*conn) bool) bool {
 	for _, state := range []int32{stateIdle, stateReading} {
 		for {
-			oldest := s.oldest(state)
+			oldest := s.oldest(state, eligible)
 			if oldest == nil {
 				break
 			}
@@ -186,9 +223,9 @@ func (s *Server) evict() bool {
 }
 
 // oldest returns the connection that has been in state longest, or nil.
-func (s *Server) oldest(state int32) (oldest *conn) {
+func (s *Server) oldest(state int32, eligible func(*conn) bool) (oldest *conn) {
 	for c := range s.conns {
-		if c.state.Load() == state && (oldest == nil || c.since.Load() < oldest.since.Load()) {
+		if c.state.Load() == state && eligible(c) && (oldest == nil || c.since.Load() < oldest.since.Load()) {
 			oldest = c
 		}
 	}
@@ -196,7 +233,8 @@ func (s *Server) oldest(state int32) (oldest *conn) {
 }
 
 // serve answers the messages of a connection until it ends.
-func (s *Server) serve(c *conn, peer scheduler.Peer) {
+func (s *Server) serve(c *conn, session *session) {
+	peer := session.from.peer
 	defer s.wg.Done()
 	defer func() {
 		s.mu.Lock()
@@ -210,7 +248,8 @@ func (s *Server) serve(c *conn, peer scheduler.Peer) {
 		}
 	}()
 
-	d := newDispatcher(c, s.opts.MaxMessage, s.methods, s.stats)
+	d := newDispatcher(c.ctx, c, s.opts.MaxMessage, s.methods, s.stats)
+	d.enter = session.enter
 	d.begun = func() error { return c.enter(stateBusy) }
 	d.panicked = func(method string, v any, stack []byte) {
 		s.log.Error().Str("peer", peer.Address).Str("method", method).Interface("panic", v).Bytes("stack", stack).Msg("a method panicked")
@@ -220,6 +259,10 @@ func (s *Server) serve(c *conn, peer scheduler.Peer) {
 		if err == nil {
 			err = c.messageDone()
 		}
+		if err == nil && session.over {
+			c.linger()
+			return
+		}
 		if err == nil && s.closing.Load() {
 			return
 		}
@@ -227,7 +270,7 @@ func (s *Server) serve(c *conn, peer scheduler.Peer) {
 			if !gone(err) {
 				s.quiet.Warn().Str("peer", peer.Address).Err(err).Msg("connection closed")
 			}
-			if errors.Is(err, errBadMessage) {
+			if errors.Is(err, errBadMessage) || errors.Is(err, errRefused) {
 				c.linger()
 			}
 			return
@@ -255,8 +298,8 @@ func keepAlive(nc net.Conn) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing.Store(true)
-	for ln := range s.listeners {
-		ln.Close()
+	for g := range s.gates {
+		g.Close()
 	}
 	for c := range s.conns {
 		c.closeIf(stateIdle)
@@ -278,7 +321,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	for c := range s.conns {
 		c.state.Store(stateClosed)
-		c.Conn.Close()
+		c.raw.Close()
 	}
 	s.mu.Unlock()
 	<-done // a method ends soon after its context
