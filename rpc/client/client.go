@@ -10,6 +10,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -72,7 +73,9 @@ type Options struct {
 	Address     string        // host:port
 	DialTimeout time.Duration // bound on connecting
 	Timeout     time.Duration // bound on one call whose context has no deadline
-	// Dial connects to address; nil: plain TCP. It makes room for TLS.
+	Token       string        // to show on every connection; "": none
+	TLS         *tls.Config   // to speak TLS with; nil: no TLS. Its ServerName, if empty, is the host of Address
+	// Dial connects to address; nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
@@ -92,6 +95,7 @@ type Client struct {
 
 	conn net.Conn // nil when not connected; this and the next are guarded by lock
 	rpc  *forsun.ForsunClient
+	used time.Time // when it was last used
 }
 
 // New returns a Client. It connects with the first call.
@@ -177,6 +181,7 @@ func (c *Client) attempt(ctx context.Context, call func(context.Context, *forsun
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	err := call(context.WithoutCancel(ctx), c.rpc)
 	stop()
+	c.used = time.Now()
 	if err == nil {
 		return nil
 	}
@@ -204,22 +209,71 @@ func (c *Client) attempt(ctx context.Context, call func(context.Context, *forsun
 	return &ConnError{Address: c.opts.Address, Sent: true, Err: err}
 }
 
-// connect makes sure there is a connection whose other end has not closed it.
+// connect makes sure there is a connection whose other end has not closed it, and
+// on which the token was shown.
 func (c *Client) connect(ctx context.Context) (fresh bool, err error) {
-	if c.conn != nil && thrift.NewTSocketFromConnConf(c.conn, nil).IsOpen() {
+	if c.conn != nil && c.open() {
 		return false, nil
 	}
 	c.hangUp()
 	dialing, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
 	conn, err := c.opts.Dial(dialing, c.opts.Address)
+	if err == nil && c.opts.TLS != nil {
+		conn, err = c.secure(dialing, conn)
+	}
 	if err != nil {
 		return false, &ConnError{Address: c.opts.Address, Err: err}
 	}
 	c.conn = conn
 	proto := thrift.NewTBinaryProtocolConf(thrift.NewTBufferedTransport(link{conn}, 16<<10), &thrift.TConfiguration{})
 	c.rpc = forsun.NewForsunClient(thrift.NewTStandardClient(proto, proto))
+	if c.opts.Token == "" {
+		return true, nil
+	}
+	err = c.attempt(ctx, func(ctx context.Context, rpc *forsun.ForsunClient) error {
+		_, err := rpc.Auth(ctx, c.opts.Token)
+		return err
+	})
+	if err != nil {
+		c.hangUp() // it would be used without
+		return false, err
+	}
 	return true, nil
+}
+
+// secure does the TLS handshake on a connection, or closes it.
+func (c *Client) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	config := c.opts.TLS
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(c.opts.Address)
+		if err != nil {
+			host = c.opts.Address
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return secure, nil
+}
+
+// open says whether the other end has not closed the connection. Of TLS the
+// socket alone does not say: what waits there may be the message that it ends.
+func (c *Client) open() bool {
+	if !thrift.NewTSocketFromConnConf(c.conn, nil).IsOpen() {
+		return false
+	}
+	secure, ok := c.conn.(*tls.Conn)
+	if !ok || time.Since(c.used) < time.Second { // it would cost a millisecond each time
+		return true
+	}
+	secure.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := secure.Read(make([]byte, 1)) // nothing was asked: any byte is one too many
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // hangUp closes the connection, if there is one.

@@ -117,6 +117,7 @@ type session struct {
 func newSession(o *Options, p Process) *session {
 	copts := client.DefaultOptions(o.Address())
 	copts.Timeout, copts.DialTimeout = o.Timeout, o.Timeout
+	copts.Token, copts.TLS = o.Token, o.TLS
 	_, noColor := p.Env("NO_COLOR")
 	dumb, _ := p.Env("TERM")
 	return &session{

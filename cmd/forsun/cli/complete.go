@@ -118,7 +118,7 @@ func (s *session) printCandidates(ctx context.Context, words []string) {
 		case "o", "output":
 			s.printWords(withPrefix([]string{"table", "json", "text"}, partial))
 			return
-		case "host", "port", "timeout", "exe":
+		case "host", "port", "timeout", "exe", "token-file", "tls-ca", "tls-cert", "tls-key", "tls-server-name":
 			if strings.HasPrefix(before[last-1], "--") {
 				return
 			}

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,11 +152,40 @@ func (s *session) describeConn(e *client.ConnError) string {
 	case errors.Is(e.Err, context.DeadlineExceeded), errors.As(e.Err, &timeout) && timeout.Timeout():
 		return fmt.Sprintf("no answer from %s within %s (--timeout changes that)%s", e.Address, s.wait, unsure)
 	}
+	if advice := adviseTLS(e.Err); advice != "" {
+		return fmt.Sprintf("connection to %s: %s%s", e.Address, advice, unsure)
+	}
 	text := e.Err.Error()
 	if op := new(net.OpError); errors.As(e.Err, &op) {
 		text = op.Err.Error() // without the address, which stands before it
 	}
-	return fmt.Sprintf("connection to %s: %s; is it a forsund, and does it let this machine in?%s", e.Address, printable(text), unsure)
+	hint := "is it a forsund, and does it let this machine in?"
+	if s.opts.TLS == nil {
+		hint = "is it a forsund, does it let this machine in, and does it speak TLS (--tls)?"
+	}
+	return fmt.Sprintf("connection to %s: %s; %s%s", e.Address, printable(text), hint, unsure)
+}
+
+// adviseTLS says what is wrong with a handshake and what would be right, if it is
+// one of the usual things.
+func adviseTLS(err error) string {
+	var (
+		plain     tls.RecordHeaderError
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		expired   x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &plain):
+		return "what answers there does not speak TLS; leave --tls away, or start forsund with --tls-cert"
+	case errors.As(err, &authority):
+		return "the server's certificate is of an authority that is not trusted here; --tls-ca names one that is"
+	case errors.As(err, &name):
+		return printable(name.Error()) + "; --tls-server-name says which name it is for"
+	case errors.As(err, &expired):
+		return "the server's certificate: " + printable(expired.Error())
+	}
+	return ""
 }
 
 func (s *session) howToStart() string {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/snower/forsun/rpc/access"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -35,6 +37,9 @@ type Options struct {
 	Output  output
 	Timeout time.Duration // bound on one request to the server
 
+	Token string      // to show; "": none
+	TLS   *tls.Config // to speak TLS with; nil: no TLS
+
 	Words []string // one: a line; several: the words of one command; none: the prompt
 
 	completing bool // Words are a command line to be completed
@@ -51,6 +56,7 @@ const completeWord = "__complete"
 func optionNames() map[string]bool {
 	return map[string]bool{
 		"host": true, "port": true, "exe": true, "output": true, "o": true, "timeout": true,
+		"token-file": true, "tls": false, "tls-ca": true, "tls-cert": true, "tls-key": true, "tls-server-name": true,
 		"help": false, "h": false, "version": false,
 	}
 }
@@ -82,6 +88,12 @@ func parse(args []string, env func(string) (string, bool)) (*Options, error) {
 			&cli.StringFlag{Name: "exe"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: string(outputTable)},
 			&cli.StringFlag{Name: "timeout", Value: "10s"},
+			&cli.StringFlag{Name: "token-file", Value: envOr(env, "FORSUN_TOKEN_FILE", "")},
+			&cli.BoolFlag{Name: "tls"},
+			&cli.StringFlag{Name: "tls-ca", Value: envOr(env, "FORSUN_TLS_CA", "")},
+			&cli.StringFlag{Name: "tls-cert", Value: envOr(env, "FORSUN_TLS_CERT", "")},
+			&cli.StringFlag{Name: "tls-key", Value: envOr(env, "FORSUN_TLS_KEY", "")},
+			&cli.StringFlag{Name: "tls-server-name", Value: envOr(env, "FORSUN_TLS_SERVER_NAME", "")},
 			&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Destination: &o.Help},
 			&cli.BoolFlag{Name: "version", Destination: &o.Version},
 		},
@@ -91,7 +103,12 @@ func parse(args []string, env func(string) (string, bool)) (*Options, error) {
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return fmt.Errorf("%w (forsun -h lists the options)", err)
 		},
-		Action: func(c *cli.Context) error { return o.set(c) },
+		Action: func(c *cli.Context) error {
+			if err := o.set(c); err != nil || o.Help || o.Version {
+				return err
+			}
+			return o.setAccess(c, envOr(env, "FORSUN_TLS", ""))
+		},
 	}
 	if err := app.RunContext(context.Background(), append([]string{"forsun"}, front...)); err != nil {
 		return nil, err
@@ -147,6 +164,39 @@ func (o *Options) set(c *cli.Context) (err error) {
 	}
 	if err != nil || o.Timeout < 10*time.Millisecond || o.Timeout > time.Hour {
 		return fmt.Errorf("--timeout %q is not allowed; allowed: 10ms to 1h, such as 500ms, 10s or 10", c.String("timeout"))
+	}
+	return nil
+}
+
+// setAccess reads the files of the options by which the program shows who it is,
+// and has the server show that. envTLS is FORSUN_TLS.
+func (o *Options) setAccess(c *cli.Context, envTLS string) (err error) {
+	named := func(option string) string {
+		if c.IsSet(option) {
+			return "--" + option
+		}
+		return "FORSUN_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
+	}
+	if path := c.String("token-file"); path != "" {
+		if o.Token, err = access.LoadToken(path); err != nil {
+			return fmt.Errorf("%s: %w", named("token-file"), err)
+		}
+	}
+	files := access.ClientFiles{CA: c.String("tls-ca"), Cert: c.String("tls-cert"), Key: c.String("tls-key"), ServerName: c.String("tls-server-name")}
+	on := files != access.ClientFiles{} // who names a certificate wants TLS
+	switch {
+	case c.IsSet("tls"):
+		on = c.Bool("tls")
+	case envTLS != "":
+		if on, err = strconv.ParseBool(envTLS); err != nil {
+			return fmt.Errorf("FORSUN_TLS %q is not allowed; allowed: true, false", envTLS)
+		}
+	}
+	if !on {
+		return nil
+	}
+	if o.TLS, err = files.Config(); err != nil {
+		return fmt.Errorf("TLS (--tls-ca, --tls-cert, --tls-key, or FORSUN_TLS_…): %w", err)
 	}
 	return nil
 }
@@ -207,7 +257,9 @@ func splitOptions(args []string, lenient bool) (options, words []string, err err
 func helpText() string {
 	var b strings.Builder
 	b.WriteString(`usage: forsun [-h] [--version] [--host HOST] [--port PORT] [--exe EXECUTE]
-              [-o {table,json,text}] [--timeout TIME]
+              [-o {table,json,text}] [--timeout TIME] [--token-file FILE]
+              [--tls] [--tls-ca FILE] [--tls-cert FILE] [--tls-key FILE]
+              [--tls-server-name NAME]
               [cmd ...]
 
 High-performance timing scheduling service
@@ -228,15 +280,25 @@ optional arguments:
                         one a line for lists (default: table)
   --timeout TIME        bound on one request to the server: 500ms, 10s, 10
                         (default: 10s)
+  --token-file FILE     file that holds a token, to show to the server
+  --tls                 speak TLS; so does each of the options below
+  --tls-ca FILE         certificates of the authorities to trust, PEM (default:
+                        those of the system)
+  --tls-cert FILE       certificate to show, PEM
+  --tls-key FILE        its key, PEM
+  --tls-server-name NAME
+                        name that the server's certificate is for (default:
+                        HOST)
 
 commands ("forsun help CMD" says more):
 `)
 	writeCommands(&b)
 	b.WriteString(`
-FORSUN_HOST and FORSUN_PORT stand for the options. The exit status is 0 for
-success, 1 if a command failed, 2 if forsun was not called right. The prompt
-keeps its history in ~/.local/state/forsun/history, without lines that hold a
-password or begin with a blank.
+FORSUN_HOST, FORSUN_PORT, FORSUN_TOKEN_FILE, FORSUN_TLS, FORSUN_TLS_CA and so on
+stand for the options. The exit status is 0 for success, 1 if a command failed,
+2 if forsun was not called right. The prompt keeps its history in
+~/.local/state/forsun/history, without lines that hold a password or begin with
+a blank.
 
 examples:
   forsun "set redis */5/1 * * * * * redis 'host=127.0.0.1;command=\'SET b 1 EX 300\''"

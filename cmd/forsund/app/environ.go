@@ -14,7 +14,8 @@ const envPrefix = "FORSUN_"
 // what a shell plan gets, which may start one or the other.
 func otherVariables() []string {
 	return []string{
-		"FORSUN_HOST", "FORSUN_PORT",
+		"FORSUN_HOST", "FORSUN_PORT", "FORSUN_TOKEN_FILE",
+		"FORSUN_TLS", "FORSUN_TLS_CA", "FORSUN_TLS_CERT", "FORSUN_TLS_KEY", "FORSUN_TLS_SERVER_NAME",
 		"FORSUN_TIMESTAMP", "FORSUN_KEY", "FORSUN_FIRING_ID", "FORSUN_ATTEMPT",
 	}
 }

@@ -152,12 +152,36 @@ func flags() []group {
 		}},
 		{"who may come in", []flag{
 			{
-				name: "allow-cidr", value: "NETWORKS", list: true, usage: "networks and addresses whose peers are let in, commas between; loopback always is",
-				showing: "private networks", set: func(o *Options, value string) (err error) { o.AllowCIDR, err = parseCIDRs(value); return err },
+				name: "allow-cidr", value: "NETWORKS", list: true, usage: "networks and addresses whose peers are let in without a token or certificate, commas between; loopback always is; none: nobody else",
+				showing: "private networks", set: into(parseAllowed, func(o *Options) *[]netip.Prefix { return &o.AllowCIDR }),
+			},
+			{
+				name: "trusted-proxies", value: "NETWORKS", list: true, usage: "networks and addresses of proxies that are believed whom they speak for, by the PROXY protocol or X-Forwarded-For, commas between",
+				showing: "none", set: into(parseProxies, func(o *Options) *[]netip.Prefix { return &o.TrustedProxies }),
+			},
+			{
+				name: "auth-token-file", value: "FILE", usage: "file of tokens that peers may show, a line each: NAME read|write|admin TOKEN [keys=PREFIX,...] [actions=NAME,...]; read again at SIGHUP",
+				showing: "none", set: into(parsePath, func(o *Options) *string { return &o.TokenFile }),
+			},
+			{
+				name: "tls-cert", value: "FILE", usage: "certificate to show, with its chain, PEM; both ports then speak TLS only; read again at SIGHUP",
+				showing: "no TLS", set: into(parsePath, func(o *Options) *string { return &o.TLSCert }),
+			},
+			{
+				name: "tls-key", value: "FILE", usage: "its key, PEM",
+				showing: "none", set: into(parsePath, func(o *Options) *string { return &o.TLSKey }),
+			},
+			{
+				name: "tls-client-ca", value: "FILE", usage: "certificates of the authorities that vouch for clients, PEM; a client with a certificate of theirs may do everything, one without is as without TLS",
+				showing: "none", set: into(parsePath, func(o *Options) *string { return &o.TLSClientCA }),
+			},
+			{
+				name: "audit-log", value: "FILE", usage: "file for a line for each change by a client, JSON, reopened at SIGHUP; off: none are written",
+				showing: "the log", set: into(parseAudit, func(o *Options) *string { return &o.AuditLog }),
 			},
 			{
 				name: "shell-from", value: "PEERS", fallback: string(service.ShellFrom),
-				usage: "who may create shell plans: loopback, private, any, nobody",
+				usage: "who may create shell plans: loopback (and whoever shows a token or certificate), private (also private networks), any, nobody",
 				set: into(oneOf(scheduler.ShellFromLoopback, scheduler.ShellFromPrivate, scheduler.ShellFromAny, scheduler.ShellFromNobody),
 					func(o *Options) *scheduler.ShellFrom { return &o.ShellFrom }),
 			},

@@ -42,10 +42,11 @@ func parseRotation(s string) (rotation, error) {
 // By size, a full "log" becomes "log.1", that "log.2", and so on; by day, it
 // becomes "log.2006-01-02" of the day it is of. Of either keep stay.
 type logFile struct {
-	path   string
-	rotate rotation
-	keep   int // at least 1
-	now    func() time.Time
+	path    string
+	rotate  rotation
+	keep    int // at least 1
+	now     func() time.Time
+	crashes bool // a crash of this process is written to it, too
 
 	mu    sync.Mutex
 	file  *os.File
@@ -157,9 +158,8 @@ func (l *logFile) prune() error {
 	return nil
 }
 
-// Reopen opens the file by its name, making it if it is not there, and has a
-// crash of this process written to it, too. If it cannot be opened, lines go on to
-// where they went before.
+// Reopen opens the file by its name, making it if it is not there. If it cannot be
+// opened, lines go on to where they went before.
 func (l *logFile) Reopen() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,6 +181,9 @@ func (l *logFile) open() error {
 		if l.size > 0 { // left by an earlier run, perhaps on an earlier day
 			l.day = info.ModTime().In(l.now().Location()).Format(dayForm)
 		}
+	}
+	if !l.crashes {
+		return nil
 	}
 	// A daemon has no standard error to crash on.
 	return debug.SetCrashOutput(file, debug.CrashOptions{})

@@ -32,8 +32,15 @@ type Options struct {
 	Bind      string         // address of the Thrift server, a host name or an IP
 	Port      int            // its port, 0 to 65535; 0: any free one
 	HTTP      string         // HOST:PORT of the HTTP server; "": none
-	AllowCIDR []netip.Prefix // peers to let in; nil: loopback and private networks
+	AllowCIDR []netip.Prefix // beside loopback, peers to let in without a token; nil: private networks
 	ShellFrom scheduler.ShellFrom
+
+	TrustedProxies []netip.Prefix // believed whom they speak for
+	TokenFile      string         // absolute; "": no tokens
+	TLSCert        string         // absolute, as the next two; "": no TLS
+	TLSKey         string
+	TLSClientCA    string // "": no certificates of clients
+	AuditLog       string // absolute; "": the log; auditOff: nowhere
 
 	ShellAllow actions.ShellAllow // what shell plans may run
 	Egress     actions.Egress     // what the actions may connect to
@@ -81,7 +88,9 @@ func (o *Options) known() []string {
 
 // Reloads says whether SIGHUP has something to read again. If not, it is what a
 // terminal sends when it goes away.
-func (o *Options) Reloads() bool { return o.LogFile != "" }
+func (o *Options) Reloads() bool {
+	return o.LogFile != "" || o.TokenFile != "" || o.TLSCert != "" || o.auditFile() != ""
+}
 
 // UsageError is a command line, or an environment, that cannot be understood.
 type UsageError struct {
@@ -119,6 +128,12 @@ func (o *Options) finish(env func(string) (string, bool)) error {
 		if o.Actions != nil && !slices.Contains(o.Actions, name) {
 			return &UsageError{"--extension", notAllowed(name, "what --actions allows: "+strings.Join(o.Actions, ", ")).Error()}
 		}
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return &UsageError{"--tls-cert", "needs --tls-key, and the other way round"}
+	}
+	if o.TLSClientCA != "" && o.TLSCert == "" {
+		return &UsageError{"--tls-client-ca", "needs --tls-cert"}
 	}
 	if slices.Equal(o.Actions, []string{noop}) {
 		return &UsageError{"--actions", "noop needs another action beside it"}
@@ -320,6 +335,44 @@ func parseEgress(s string) ([]netip.Prefix, error) {
 		}
 	}
 	return prefixes, err
+}
+
+// parseAllowed is parseCIDRs, and takes none for nobody.
+func parseAllowed(s string) ([]netip.Prefix, error) {
+	if strings.EqualFold(strings.TrimSpace(s), "none") {
+		return []netip.Prefix{}, nil
+	}
+	return parseCIDRs(s)
+}
+
+// parseProxies is parseCIDRs without what has everybody in it: who may say of
+// himself who he is may be anyone.
+func parseProxies(s string) ([]netip.Prefix, error) {
+	networks, err := parseCIDRs(s)
+	for _, n := range networks {
+		if n.Bits() == 0 {
+			return nil, notAllowed(n.String(), "the networks of proxies only: everybody else could claim to be anyone")
+		}
+	}
+	return networks, err
+}
+
+// auditOff is the value of --audit-log for no audit at all.
+const auditOff = "off"
+
+func parseAudit(s string) (string, error) {
+	if strings.EqualFold(s, auditOff) {
+		return auditOff, nil
+	}
+	return parsePath(s)
+}
+
+// auditFile is the file that changes are told to; "": none of their own.
+func (o *Options) auditFile() string {
+	if o.AuditLog == auditOff {
+		return ""
+	}
+	return o.AuditLog
 }
 
 // parseNames reads names out of those that are known.

@@ -40,6 +40,12 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 	serviceOpts.Refuse = engine.ClockWrong
 	service := scheduler.NewService(a.store, registry, scheduler.SystemClock{}, counters, serviceOpts)
 
+	rpcOpts := rpc.DefaultOptions()
+	rpcOpts.Logger = a.log
+	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: a.o.Driver, Stores: []string{driverMem, driverRedis}, Extensions: a.o.Extensions})
+	if err := a.access(&rpcOpts, registry.Names()); err != nil {
+		return err
+	}
 	plans, err := a.countPlans(service)
 	if err != nil {
 		return err
@@ -68,15 +74,11 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 		}
 	})
 
-	rpcOpts := rpc.DefaultOptions()
-	rpcOpts.Logger = a.log
-	rpcOpts.AllowCIDR = a.o.AllowCIDR
-	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: a.o.Driver, Stores: []string{driverMem, driverRedis}, Extensions: a.o.Extensions})
 	a.serveOn(listener, "thrift server", rpc.NewServer(service, rpcOpts))
 	if httpListener != nil {
 		a.serveOn(httpListener, "http server", rpc.NewHTTPServer(service, rpcOpts))
 	}
-	a.announce(replica, plans, listener, httpListener)
+	a.announce(replica, plans, &rpcOpts, listener, httpListener)
 	return nil
 }
 
@@ -212,7 +214,7 @@ func (a *app) writePID() error {
 }
 
 // announce logs what has started, and what whoever started it should know.
-func (a *app) announce(replica string, plans int64, listener, httpListener net.Listener) {
+func (a *app) announce(replica string, plans int64, opts *rpc.Options, listener, httpListener net.Listener) {
 	line := a.log.Info().Str("version", a.p.Version).Str("replica", replica).Str("thrift", listener.Addr().String())
 	if httpListener != nil {
 		line = line.Str("http", httpListener.Addr().String())
@@ -231,15 +233,9 @@ func (a *app) announce(replica string, plans int64, listener, httpListener net.L
 		a.log.Warn().Strs("options", a.o.Idle).Msg("these options mean nothing without --driver=redis: plans are kept in the embedded store")
 	}
 	for _, l := range []net.Listener{listener, httpListener} {
-		if l == nil || isLoopback(l) {
-			continue
+		if l != nil && !isLoopback(l) {
+			a.warnOpen(l, opts)
 		}
-		from := "private networks (--allow-cidr changes that)"
-		if a.o.AllowCIDR != nil {
-			from = fmt.Sprint(a.o.AllowCIDR)
-		}
-		a.log.Warn().Str("address", l.Addr().String()).Str("let_in", "loopback and "+from).Str("shell_plans_from", string(a.o.ShellFrom)).
-			Msg("listening beyond this machine: whoever is let in may create, read and remove plans")
 	}
 	if !a.o.Demon && isTerminal(a.p.Stderr) {
 		fmt.Fprint(a.p.Stderr, a.hint(listener))
