@@ -113,7 +113,7 @@ func (c *checker) look(key string) (p planState, err error) {
 	for _, action := range actions {
 		keys = append(keys, c.keys.schedule(action))
 	}
-	r, err := c.s.run(c.ctx, invocation{c.s.scripts.look, keys, []string{key}})
+	r, err := c.s.run(c.ctx, invocation{script: c.s.scripts.look, keys: keys, args: []string{key}})
 	if err != nil {
 		return p, err
 	}
@@ -305,10 +305,10 @@ func (c *checker) count() error {
 	for _, action := range c.s.actions() {
 		keys = append(keys, c.keys.firings(action))
 		for _, w := range workers {
-			keys = append(keys, c.keys.held(action, w))
+			keys = append(keys, c.keys.held(action, w), c.keys.bundles(action, w))
 		}
 	}
-	r, err := c.s.run(c.ctx, invocation{c.s.scripts.audit, keys, nil})
+	r, err := c.s.run(c.ctx, invocation{script: c.s.scripts.audit, keys: keys})
 	if err != nil {
 		return err
 	}

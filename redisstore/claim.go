@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -50,9 +52,7 @@ func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, 
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.run(ctx, invocation{
-		s.scripts.due, []string{k.schedule(action)}, []string{score(to), strconv.Itoa(limit), strconv.FormatInt(p.second, 10), p.key},
-	})
+	r, err := s.run(ctx, invocation{script: s.scripts.due, keys: []string{k.schedule(action)}, args: []string{score(to), strconv.Itoa(limit), strconv.FormatInt(p.second, 10), p.key}})
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,10 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		return page, err
 	}
 	limit := min(q.Limit, batchPlans)
+	edits, err := s.editsOf(ctx, k)
+	if err != nil {
+		return page, storeError("read due plans", err)
+	}
 	keys, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
 	if err != nil || len(keys) == 0 {
 		return page, storeError("read due plans", err)
@@ -99,7 +103,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 			continue
 		}
 		page.Plans = append(page.Plans, p)
-		k.read.add(p.Clone(), len(v))
+		k.read.add(p.Clone(), v, edits)
 		last.second = p.Due // or nearly, if the last cannot be read
 	}
 	if len(stored) < len(keys) || len(keys) == limit {
@@ -141,11 +145,7 @@ func checkDue(q scheduler.DueQuery, key, stored string) (*scheduler.Plan, *mendi
 
 // mend runs mend.lua.
 func (s *Store) mend(ctx context.Context, k *shardKeys, m mending) (cleared int, err error) {
-	r, err := s.run(ctx, invocation{
-		s.scripts.mend,
-		[]string{k.plan(m.key), k.schedule(m.action), k.index, k.quarantine, k.schedule(m.actually)},
-		[]string{m.key, m.read, m.bad, strconv.FormatInt(m.due, 10)},
-	})
+	r, err := s.run(ctx, invocation{script: s.scripts.mend, keys: []string{k.plan(m.key), k.schedule(m.action), k.index, k.quarantine, k.schedule(m.actually), k.edits}, args: []string{m.key, m.read, m.bad, strconv.FormatInt(m.due, 10), s.takeID()}})
 	if err != nil {
 		return 0, err
 	}
@@ -173,8 +173,8 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		return reply, storeError("claim", err)
 	}
 	defer unlock()
-	plans, err := s.claimedPlans(ctx, k, b.Claims)
-	if err != nil {
+	plans, edits, same := k.read.take(b.Claims)
+	if err := s.sizes(ctx, k, b.Claims, plans); err != nil {
 		return reply, storeError("claim", err)
 	}
 	reply.Answers = make([]scheduler.ClaimAnswer, len(b.Claims))
@@ -182,7 +182,21 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		n := together(b.Claims[from:], plans[from:])
 		some := &claiming{k: k, batch: &b, claims: b.Claims[from : from+n], plans: plans[from : from+n], answers: reply.Answers[from : from+n]}
 		some.handOut = min(b.Slots-len(reply.Firings), n)
-		if err := s.claimSome(ctx, some); err != nil {
+		if 0 < some.handOut && some.handOut < n { // what all can be handed out of is cheaper
+			n = some.handOut
+			some.claims, some.plans, some.answers = some.claims[:n], some.plans[:n], some.answers[:n]
+		}
+		if same && some.handOut == n {
+			edits, same, err = s.handOut(ctx, some, edits)
+			if err == nil && same {
+				reply.Firings, from = append(reply.Firings, some.firings...), from+n
+				continue
+			}
+		}
+		if err == nil {
+			err = s.claimSome(ctx, some)
+		}
+		if err != nil {
 			reply.Answers = reply.Answers[:from]
 			return reply, err
 		}
@@ -225,14 +239,14 @@ func together(claims []scheduler.Claim, plans []readPlan) int {
 func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	k, b := c.k, c.batch
 	worker := cmp.Or(b.Worker, "nobody") // whom no slot is given
-	keys := make([]string, 0, 9+2*len(c.claims))
-	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine, k.workers, k.held(b.Action, worker))
+	keys := make([]string, 0, 10+2*len(c.claims))
+	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine, k.workers, k.held(b.Action, worker), k.edits)
 	args := make([]string, 13, 13+4*len(c.claims))
 	sent := make([]int, 0, len(c.claims))
 	latest, bytes := int64(minDue), 0
 	for i := range c.claims {
 		claim := &c.claims[i]
-		if claim.FireDue < claim.Due || claim.Next != 0 && (claim.Next <= claim.Due || claim.Next <= claim.FireDue) || claim.Next > maxDue {
+		if !possible(claim) {
 			c.answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimBad}
 			continue
 		}
@@ -255,7 +269,7 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
 		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), s.channel, k.work(b.Action), worker, take, strconv.Itoa(c.handOut),
 	})
-	r, err := s.run(ctx, invocation{s.scripts.claim, keys, args})
+	r, err := s.run(ctx, invocation{script: s.scripts.claim, keys: keys, args: args})
 	if err != nil {
 		return storeError("claim", err)
 	}
@@ -265,8 +279,86 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	if err := claimAnswers(r, sent, c.answers); err != nil {
 		return err
 	}
+	if was, err := r.values[1].ToString(); err == nil {
+		k.read.claimed(was, take, c.claims)
+	}
 	c.take(take, sent)
 	return nil
+}
+
+// possible tells whether a claim can be meant at all.
+func possible(c *scheduler.Claim) bool {
+	return c.FireDue >= c.Due && (c.Next == 0 || c.Next > c.Due && c.Next > c.FireDue) && c.Next <= maxDue
+}
+
+// handOut runs handout.lua for claims whose firings all go to the worker that asks, of
+// plans that were read when edits was what it says. Done is false if it cannot be done
+// that way: then nothing was. It returns what edits is after it.
+func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after string, done bool, err error) {
+	k, b := c.k, c.batch
+	take := s.takeID() + "+" + strconv.Itoa(len(c.claims))
+	keys := make([]string, 0, 9+len(c.claims))
+	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, k.bundles(b.Action, b.Worker), k.bundle(take))
+	args := make([]string, 12, 12+2*len(c.claims))
+	var on, onKeys []string // of the plans that go on
+	latest, bytes := int64(minDue), 0
+	for i := range c.claims {
+		bytes += c.plans[i].size
+	}
+	if bytes > bundleBytes || b.Worker == "" {
+		return edits, false, nil
+	}
+	bundle := make([]byte, 0, bytes+160*len(c.claims))
+	all := make([]int, len(c.claims))
+	seen := make(map[string]struct{}, len(c.claims))
+	for i := range c.claims {
+		all[i] = i
+		claim, read := &c.claims[i], &c.plans[i]
+		p := read.plan
+		if _, twice := seen[claim.Key]; twice || !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
+			return edits, false, nil
+		}
+		seen[claim.Key] = struct{}{}
+		if begins := planHead(claim.Revision, claim.Due); !strings.HasPrefix(read.stored, begins) {
+			return edits, false, nil
+		}
+		fire := clamp(claim.FireDue)
+		latest = max(latest, fire)
+		id := string(scheduler.NewFiringID(claim.Key, claim.Revision, claim.FireDue))
+		bundle = appendBundled(bundle, entryHead(id, read.size, fire, claim.Missed)+" ",
+			" "+strconv.FormatInt(claim.Next, 10)+" "+strconv.Itoa(p.Fired+1)+" "+strconv.Itoa(int(p.Status))+" "+claim.Key, read.stored)
+		if claim.Next == 0 {
+			keys, args = append(keys, k.plan(claim.Key)), append(args, claim.Key)
+			continue
+		}
+		if len(read.stored) < headLongLen || !strings.HasPrefix(read.stored[headShortLen:], `"current_count":`) {
+			return edits, false, nil // its first claim: claim.lua makes room for what changes
+		}
+		next := fmt.Sprintf(headLong, planHead(claim.Revision, claim.Next), p.Fired+1, fire, 0)
+		onKeys = append(onKeys, k.plan(claim.Key))
+		on = append(on, claim.Key, strconv.FormatInt(claim.Next, 10), read.stored[:headStatusAt], next[:headStatusAt])
+	}
+	ends := len(args) - 12
+	copy(args, []string{
+		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
+		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
+		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), b.Worker, take, edits, strconv.Itoa(ends),
+	})
+	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
+	switch {
+	case err != nil:
+		return edits, false, storeError("claim", err)
+	case r.status == statusFenced:
+		return edits, false, scheduler.ErrFenced
+	case r.status != 0:
+		return edits, false, nil
+	}
+	for i := range c.answers {
+		c.answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimedOK}
+	}
+	k.read.claimed(edits, take, c.claims)
+	c.take(take, all)
+	return take, true, nil
 }
 
 // take makes the firings that were handed out: the first that were claimed. Nothing
@@ -309,14 +401,14 @@ func clamp(second int64) int64 { return min(max(second, minDue), maxDue) }
 
 // claimAnswers reads the answer of claim.lua to the claims that were sent.
 func claimAnswers(r reply, sent []int, answers []scheduler.ClaimAnswer) error {
-	if len(r.values) < 1 {
+	if len(r.values) < 2 {
 		return errReply
 	}
 	letters, err := r.values[0].ToString()
 	if err != nil || len(letters) != len(sent) {
 		return fmt.Errorf("%w: %d answers to %d claims: %w", errReply, len(letters), len(sent), err)
 	}
-	waits := r.values[1:]
+	waits := r.values[2:]
 	for j, i := range sent {
 		a := &answers[i]
 		switch letters[j] {

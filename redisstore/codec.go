@@ -34,6 +34,7 @@ const (
 
 	headShortLen = 55
 	headLongLen  = 121
+	headStatusAt = 109 // where what claims do not change begins
 )
 
 // Bounds of the numbers that stand at fixed places.

@@ -142,19 +142,23 @@ func sizeOf(entry string) string {
 	return size
 }
 
-// collect deletes what cancelled retries carried. What it leaves for want of an
+// collect deletes what is garbage. What it leaves for want of an
 // answer the shard's leader collects.
 func (s *Store) collect(ctx context.Context, k *shardKeys) {
-	for range 10 {
+	for range 100 {
 		ids, err := s.client.Do(ctx, s.client.B().Lrange().Key(k.garbage).Start(0).Stop(batchPlans-1).Build()).AsStrSlice()
 		if err != nil || len(ids) == 0 {
 			return
 		}
 		keys := []string{k.garbage}
 		for _, id := range ids {
-			keys = append(keys, k.firing(id))
+			if strings.HasPrefix(id, "attempts:") {
+				keys = append(keys, k.tag+id)
+			} else {
+				keys = append(keys, k.firing(id))
+			}
 		}
-		if _, err := s.run(ctx, invocation{s.scripts.collect, keys, ids}); err != nil || len(ids) < batchPlans {
+		if _, err := s.run(ctx, invocation{script: s.scripts.collect, keys: keys, args: ids}); err != nil || len(ids) < batchPlans {
 			return
 		}
 	}

@@ -117,6 +117,9 @@ func (j *journal) fill(ctx context.Context, sh *journalShard) error {
 		if err != nil {
 			return err
 		}
+		if err := j.s.readAttempts(ctx, sh.keys, entries); err != nil {
+			return err
+		}
 		sh.end = len(entries) < journalPage
 		for _, e := range entries {
 			items := j.items(sh.keys.id, e)
@@ -199,9 +202,31 @@ func (s *Store) History(ctx context.Context, q scheduler.JournalQuery) (attempts
 	return attempts, next, nil
 }
 
+// readAttempts reads what stands beside entries of the history. What was dropped
+// meanwhile is left out.
+func (s *Store) readAttempts(ctx context.Context, k *shardKeys, entries []rueidis.XRangeEntry) error {
+	for _, e := range entries {
+		id, ok := e.FieldValues["in"]
+		if !ok {
+			continue
+		}
+		lines, err := s.client.Do(ctx, s.client.B().Get().Key(k.attempts(id)).Build()).ToString()
+		switch _, other := rueidis.IsRedisErr(err); {
+		case err == nil:
+			e.FieldValues["attempts"] = lines
+		case !other:
+			return err
+		}
+	}
+	return nil
+}
+
 // historyItems reads an entry of the history; a line that is none is left out.
 func (s *Store) historyItems(shard int, e rueidis.XRangeEntry) (items []journalItem) {
 	ms := entryMillis(e.ID)
+	if e.FieldValues["attempts"] == "" {
+		return nil
+	}
 	for line := range strings.SplitSeq(e.FieldValues["attempts"], "\n") {
 		a, err := decodeAttempt(line)
 		if err != nil {
@@ -314,7 +339,7 @@ func (s *Store) redriveSome(ctx context.Context, k *shardKeys, entries []string)
 		if len(keys) == 3 {
 			return nil
 		}
-		r, err := s.run(ctx, invocation{s.scripts.redrive, keys, args})
+		r, err := s.run(ctx, invocation{script: s.scripts.redrive, keys: keys, args: args})
 		if err != nil {
 			return err
 		}
@@ -418,7 +443,7 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 			c.B().Zrange().Key(k.schedule(action)).Min("0").Max("0").Withscores().Build(),
 			c.B().Llen().Key(k.firings(action)).Build())
 		for _, w := range workers {
-			commands = append(commands, c.B().Hlen().Key(k.held(action, w)).Build())
+			commands = append(commands, c.B().Hlen().Key(k.held(action, w)).Build(), c.B().Hget().Key(k.bundles(action, w)).Field(bundleCount).Build())
 		}
 	}
 	if len(commands) == 0 {
@@ -447,16 +472,16 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 		if queued > 0 {
 			state.Queued[action] = queued
 		}
-		for i := range workers {
-			n, err := results[3+i].AsInt64()
-			if err != nil {
+		for _, r := range results[3 : 3+2*len(workers)] {
+			n, err := r.AsInt64()
+			if err != nil && !rueidis.IsRedisNil(err) {
 				return state, err
 			}
 			if n > 0 {
 				state.Running[action] += n
 			}
 		}
-		results = results[3+len(workers):]
+		results = results[3+2*len(workers):]
 	}
 	return state, nil
 }

@@ -24,17 +24,21 @@ type keyspace struct{ prefix string }
 //	firing:<id>              string  the plan of an unfinished firing: see firing.go
 //	firings:<action>         list    entries of claimed firings, oldest first
 //	held:<action>:<worker>   hash    receipt → entry that the worker has taken
+//	bundle:<take>            string  firings that a claim handed to a worker: see bundle.go
+//	bundles:<action>:<worker> hash   the takes of those that the worker has not finished
 //	workers                  hash    worker → heartbeat counter
 //	retries                  zset    firings that wait for a time (member: see waiting) → that time, ms
 //	retry:<key>              hash    the firings of a plan that wait to be retried: member → entry
 //	deferred                 hash    the ones deferred before their first attempt: member → entry
-//	garbage                  list    ids of cancelled retries, whose firing:<id> is to be deleted
+//	garbage                  list    what is to be deleted: <id> of firing:<id>, of cancelled retries, or attempts:<id>
 //	backlog                  hash    <action> → unfinished firings, <action>:bytes → their size, :total
 //	changes                  string  counter of the changes that follow
+//	edits                    string  another after each change of a plan but storing a new one
 //	changed, changed:old     hash    key → number of its last change while firings were unfinished
 //	dead                     stream  dead letters
-//	history                  stream  finished attempts, one entry a batch
-//	history:sizes            list    attempts:bytes:ms of each of those entries
+//	history                  stream  finished attempts, one entry a batch: the lines, or in: the <id> of attempts:<id>
+//	attempts:<id>            string  the lines of such an entry
+//	history:sizes            list    attempts:bytes:ms, and :<id> if it has one, of each of those entries
 //	quarantine               hash    key → why, and the raw value, of what could not be decoded
 type shardKeys struct {
 	id  int
@@ -42,7 +46,7 @@ type shardKeys struct {
 
 	index, actions, leader, term, workers, retries, deferred, backlog string
 	changes, changed, changedOld, dead, history, historySizes         string
-	quarantine, garbage                                               string
+	quarantine, garbage, edits                                        string
 
 	read    readPlans    // to be claimed
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
@@ -64,19 +68,25 @@ func (k keyspace) shard(id int) *shardKeys {
 		workers: tag + "workers", retries: tag + "retries", deferred: tag + "deferred", backlog: tag + "backlog",
 		changes: tag + "changes", changed: tag + "changed", changedOld: tag + "changed:old",
 		dead: tag + "dead", history: tag + "history", historySizes: tag + "history:sizes",
-		quarantine: tag + "quarantine", garbage: tag + "garbage",
+		quarantine: tag + "quarantine", garbage: tag + "garbage", edits: tag + "edits",
 		refreshing: make(chan struct{}, 1),
 	}
 }
 
 func (s *shardKeys) plan(key string) string           { return s.tag + "plan:" + key }
 func (s *shardKeys) firing(id string) string          { return s.tag + "firing:" + id }
+func (s *shardKeys) attempts(id string) string        { return s.tag + "attempts:" + id }
 func (s *shardKeys) retry(key string) string          { return s.tag + "retry:" + key }
 func (s *shardKeys) schedule(action string) string    { return s.scheduleNamed(nameOf(action)) }
 func (s *shardKeys) firings(action string) string     { return s.tag + "firings:" + nameOf(action) }
 func (s *shardKeys) scheduleNamed(name string) string { return s.tag + "schedule:" + name }
 func (s *shardKeys) held(action, worker string) string {
 	return s.tag + "held:" + nameOf(action) + ":" + worker
+}
+
+func (s *shardKeys) bundle(take string) string { return s.tag + "bundle:" + take }
+func (s *shardKeys) bundles(action, worker string) string {
+	return s.tag + "bundles:" + nameOf(action) + ":" + worker
 }
 
 // nameOf is how an action is called in Redis, wherever it stands: as it is, if it

@@ -246,6 +246,6 @@ func (b *bench) everything() {
 	b.lease, err = b.s.Campaign(b.ctx, 0, "leader")
 	must(err)
 	// Only a clock that is set back makes a lease stuck: see TestAStuckLeaseIsTakenAway.
-	_, err = b.s.run(b.ctx, invocation{scriptUnseat, []string{b.k.leader}, []string{"nobody's", "0"}})
+	_, err = b.s.run(b.ctx, invocation{script: scriptUnseat, keys: []string{b.k.leader}, args: []string{"nobody's", "0"}})
 	must(err)
 }

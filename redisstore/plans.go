@@ -209,9 +209,9 @@ func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invo
 	for _, p := range b.plans {
 		soonest = min(soonest, p.Due)
 	}
-	keys := make([]string, 0, 10+len(others)+2*len(b.plans))
-	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.schedule(own))
-	args := make([]string, 0, 7+len(others)+3*len(b.plans))
+	keys := make([]string, 0, 11+len(others)+2*len(b.plans))
+	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.edits, k.schedule(own))
+	args := make([]string, 0, 8+len(others)+3*len(b.plans))
 	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel,
 		"p "+strconv.Itoa(k.id)+" "+strconv.FormatInt(soonest, 10), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(others)))
 	for _, name := range others {
@@ -221,7 +221,7 @@ func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invo
 		keys = append(keys, k.plan(p.Key), k.retry(p.Key))
 		args = append(args, p.Key, strconv.FormatInt(p.Due, 10), b.stored[n])
 	}
-	return invocation{s.scripts.put, keys, args}
+	return invocation{script: s.scripts.put, keys: keys, args: append(args, s.takeID())}
 }
 
 // Get returns a plan: see scheduler.PlanStore.
@@ -270,7 +270,7 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 }
 
 func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64, names []string) invocation {
-	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.garbage}
+	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.garbage, k.edits}
 	args := []string{strconv.FormatInt(deadline, 10), key, strconv.Itoa(changesKept)}
 	for _, action := range s.actions() {
 		keys, args = append(keys, k.schedule(action)), append(args, nameOf(action))
@@ -278,7 +278,7 @@ func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64, names
 	for _, name := range names {
 		keys, args = append(keys, k.scheduleNamed(name)), append(args, name)
 	}
-	return invocation{s.scripts.remove, keys, args}
+	return invocation{script: s.scripts.remove, keys: keys, args: append(args, s.takeID())}
 }
 
 // removed reads the answer of remove.lua.

@@ -66,7 +66,7 @@ func (s *Store) promoteSome(ctx context.Context, k *shardKeys, q scheduler.Promo
 		}
 		keys, args = append(keys, k.firings(w.action), where), append(args, member)
 	}
-	r, err := s.run(ctx, invocation{s.scripts.promote, keys, args})
+	r, err := s.run(ctx, invocation{script: s.scripts.promote, keys: keys, args: args})
 	if err != nil {
 		return 0, next, storeError("promote retries", err)
 	}

@@ -13,42 +13,107 @@ import (
 // are, so that Redis need not be asked again, and what they are, so that a claim can
 // hand out their firings. What is forgotten is asked for, or queued.
 type readPlans struct {
-	mu    sync.Mutex
-	plans map[string]readPlan
-	bytes int
+	mu     sync.Mutex
+	plans  map[string]readPlan
+	bytes  int
+	states []*readState // the newest last
+	own    []ownEdit    // the newest last
 }
 
 type readPlan struct {
-	size int             // as it is stored
-	plan *scheduler.Plan // nil: not remembered
+	size   int             // as it is stored
+	plan   *scheduler.Plan // nil: not remembered
+	stored string          // as it was read
+	state  *readState
+}
+
+// readState is what edits has to be now for what was read at one time to be true: what
+// it was then, or what claims of this process have made of it since. Those have changed
+// nothing but the plans that they claimed, and these are forgotten.
+type readState struct{ edits string }
+
+// ownEdit is a claim of this process: what it made of edits, and which plans it claimed.
+type ownEdit struct {
+	from, to string
+	claimed  map[string]struct{}
 }
 
 // Bounds of what is remembered of a shard: more than is ever read ahead, and no more
 // memory than reading ahead may take.
 const (
-	maxReadPlans = 50_000
-	maxReadBytes = 32 << 20
+	maxReadPlans  = 50_000
+	maxReadBytes  = 32 << 20
+	maxReadStates = 8
 )
 
-// add remembers a plan; it keeps p.
-func (r *readPlans) add(p *scheduler.Plan, size int) {
+// add remembers a plan that was read when edits was what it says, or later; it keeps p.
+func (r *readPlans) add(p *scheduler.Plan, stored, edits string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.plans == nil || len(r.plans) > maxReadPlans {
 		r.plans, r.bytes = make(map[string]readPlan), 0
 	}
 	r.drop(p.Key)
+	size := len(stored)
 	if r.bytes+size > maxReadBytes {
 		r.plans[p.Key] = readPlan{size: size}
 		return
 	}
-	r.plans[p.Key] = readPlan{size, p}
+	r.plans[p.Key] = readPlan{size, p, stored, r.stateOf(p.Key, edits)}
 	r.bytes += size
+}
+
+// stateOf is the state of a plan that was read at some edits. A page is read beside the
+// claim of the one before it, so that edits may be of before claims that ended since.
+// Call with mu held.
+func (r *readPlans) stateOf(key, edits string) *readState {
+	for i := range r.own {
+		if o := &r.own[i]; o.from == edits {
+			if _, ok := o.claimed[key]; ok {
+				return nil
+			}
+			edits = o.to
+		}
+	}
+	for _, s := range r.states {
+		if s.edits == edits {
+			return s
+		}
+	}
+	s := &readState{edits}
+	if r.states = append(r.states, s); len(r.states) > maxReadStates {
+		r.states = r.states[1:]
+	}
+	return s
+}
+
+// claimed notes that a claim of this process, and nothing else, made another of edits.
+func (r *readPlans) claimed(from, to string, claims []scheduler.Claim) {
+	keys := make(map[string]struct{}, len(claims))
+	for i := range claims {
+		keys[claims[i].Key] = struct{}{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range keys {
+		r.drop(key) // what was read of it meanwhile may be of before
+	}
+	for _, s := range r.states {
+		if s.edits == from {
+			s.edits = to
+		}
+	}
+	if r.own = append(r.own, ownEdit{from, to, keys}); len(r.own) > maxReadStates {
+		r.own = r.own[1:]
+	}
 }
 
 // drop forgets a plan. Call with mu held.
 func (r *readPlans) drop(key string) readPlan {
-	p := r.plans[key]
+	p, ok := r.plans[key]
+	if !ok {
+		return p
+	}
 	delete(r.plans, key)
 	if p.plan != nil {
 		r.bytes -= p.size
@@ -56,21 +121,40 @@ func (r *readPlans) drop(key string) readPlan {
 	return p
 }
 
-// take returns what is remembered of a plan, and forgets it.
-func (r *readPlans) take(key string) readPlan {
+// take returns what is remembered of plans, and forgets it. edits is what has to be so
+// for all of it to be true; ok is false if there is no such thing.
+func (r *readPlans) take(claims []scheduler.Claim) (plans []readPlan, edits string, ok bool) {
+	plans = make([]readPlan, len(claims))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.drop(key)
+	ok = true
+	for i := range claims {
+		plans[i] = r.drop(claims[i].Key)
+		switch s := plans[i].state; {
+		case s == nil || i > 0 && s.edits != edits:
+			ok = false
+		default:
+			edits = s.edits
+		}
+	}
+	return plans, edits, ok
 }
 
-// claimedPlans returns what is known of plans that are to be claimed, their sizes at
-// least.
-func (s *Store) claimedPlans(ctx context.Context, k *shardKeys, claims []scheduler.Claim) ([]readPlan, error) {
-	plans := make([]readPlan, len(claims))
+// editsOf reads edits of a shard. What is read after it is as old as that at most.
+func (s *Store) editsOf(ctx context.Context, k *shardKeys) (string, error) {
+	v, err := s.client.Do(ctx, s.client.B().Get().Key(k.edits).Build()).ToString()
+	if rueidis.IsRedisNil(err) {
+		return "", nil
+	}
+	return v, err
+}
+
+// sizes asks for the sizes of plans of which nothing is remembered.
+func (s *Store) sizes(ctx context.Context, k *shardKeys, claims []scheduler.Claim, plans []readPlan) error {
 	var commands []rueidis.Completed
 	var where []int
 	for i := range claims {
-		if plans[i] = k.read.take(claims[i].Key); plans[i].size == 0 {
+		if plans[i].size == 0 {
 			commands, where = append(commands, s.client.B().Strlen().Key(k.plan(claims[i].Key)).Build()), append(where, i)
 		}
 	}
@@ -79,9 +163,9 @@ func (s *Store) claimedPlans(ctx context.Context, k *shardKeys, claims []schedul
 		if _, ok := rueidis.IsRedisErr(err); ok {
 			continue // of another type: the claim will find that out
 		} else if err != nil {
-			return nil, err
+			return err
 		}
 		plans[where[j]].size = int(n)
 	}
-	return plans, nil
+	return nil
 }

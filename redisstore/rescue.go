@@ -54,6 +54,9 @@ func (s *Store) Rescue(ctx context.Context, l scheduler.Lease, h scheduler.Holde
 		return 0, err
 	}
 	for _, action := range s.actions() {
+		if err := s.unbundleAll(ctx, k, action, h.Worker); err != nil {
+			return moved, storeError("what a dead worker holds", err)
+		}
 		for moved < limit {
 			n, err := s.rescueSome(ctx, k, l, h, action, maxDeliveries, min(limit-moved, batchPlans))
 			if moved += n; err != nil {
@@ -73,9 +76,9 @@ func (s *Store) Rescue(ctx context.Context, l scheduler.Lease, h scheduler.Holde
 	}
 	keys := []string{k.leader, k.workers}
 	for _, action := range s.actions() {
-		keys = append(keys, k.held(action, h.Worker))
+		keys = append(keys, k.held(action, h.Worker), k.bundles(action, h.Worker))
 	}
-	r, err := s.run(ctx, invocation{s.scripts.forget, keys, []string{l.Value, h.Worker, strconv.FormatUint(h.Beats, 10)}})
+	r, err := s.run(ctx, invocation{script: s.scripts.forget, keys: keys, args: []string{l.Value, h.Worker, strconv.FormatUint(h.Beats, 10)}})
 	if err != nil {
 		return 0, storeError("forget worker", err)
 	}
@@ -135,7 +138,7 @@ func (s *Store) rescueSome(ctx context.Context, k *shardKeys, l scheduler.Lease,
 			Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: scheduler.Dead, Error: workerLost, Replica: h.Worker,
 		}, false))
 	}
-	r, err := s.run(ctx, invocation{s.scripts.rescue, keys, args})
+	r, err := s.run(ctx, invocation{script: s.scripts.rescue, keys: keys, args: args})
 	if err != nil {
 		return 0, storeError("rescue", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -36,6 +37,18 @@ type invocation struct {
 	script *script
 	keys   []string
 	args   []string
+	before *staged // nil: nothing
+}
+
+// staged is a string that is stored before a script runs, which takes it over: what is
+// long never comes through Lua, which would copy, hash and collect it. If the script does
+// not run, or does not want it, it is gone after stagedFor.
+type staged struct{ key, value string }
+
+const stagedFor = time.Minute
+
+func (b *staged) command(c rueidis.Client) rueidis.Completed {
+	return c.B().Set().Key(b.key).Value(b.value).Ex(stagedFor).Build()
 }
 
 func (i invocation) evalsha(c rueidis.Client) rueidis.Completed {
@@ -55,7 +68,12 @@ type reply struct {
 
 // run runs one script. An error means that it may or may not have run.
 func (s *Store) run(ctx context.Context, i invocation) (reply, error) {
-	result := s.client.Do(ctx, i.evalsha(s.client))
+	var result rueidis.RedisResult
+	if i.before != nil {
+		result = s.client.DoMulti(ctx, i.before.command(s.client), i.evalsha(s.client))[1]
+	} else {
+		result = s.client.Do(ctx, i.evalsha(s.client))
+	}
 	if isNoScript(result.Error()) {
 		result = s.client.Do(ctx, i.eval(s.client))
 	}
@@ -70,15 +88,21 @@ func (s *Store) runMany(ctx context.Context, is []invocation) ([]reply, []error)
 		r, err := s.run(ctx, is[0])
 		return []reply{r}, []error{err}
 	}
-	commands := make([]rueidis.Completed, len(is))
+	commands := make([]rueidis.Completed, 0, 2*len(is))
+	runs := make([]int, len(is)) // where in commands
 	for n, i := range is {
-		commands[n] = i.evalsha(s.client)
+		if i.before != nil {
+			commands = append(commands, i.before.command(s.client))
+		}
+		runs[n] = len(commands)
+		commands = append(commands, i.evalsha(s.client))
 	}
 	results := s.client.DoMulti(ctx, commands...)
 	replies, errs := make([]reply, len(is)), make([]error, len(is))
 	var again []rueidis.Completed
 	var where []int
-	for n, result := range results {
+	for n, at := range runs {
+		result := results[at]
 		if isNoScript(result.Error()) {
 			again, where = append(again, is[n].eval(s.client)), append(where, n)
 			continue

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -49,7 +50,7 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 	if len(actions) == 0 {
 		return nil, false, nil
 	}
-	r, err := s.run(ctx, invocation{s.scripts.take, keys, args})
+	r, err := s.run(ctx, invocation{script: s.scripts.take, keys: keys, args: args})
 	if err != nil {
 		return nil, false, storeError("take firings", err)
 	}
@@ -97,11 +98,7 @@ func (s *Store) quarantineFiring(ctx context.Context, k *shardKeys, worker, rece
 	}
 	s.log.Error().Err(why).Int("shard", k.id).Str("receipt", receipt).Msg("a firing cannot be decoded; it was put into quarantine")
 	e, _ := parseEntry(stored)
-	_, err := s.run(ctx, invocation{
-		s.scripts.quarantine,
-		[]string{k.held(action, worker), k.backlog, k.quarantine, k.firing(e.id)},
-		[]string{field, nameOf(action), "firing " + receipt, why.Error()},
-	})
+	_, err := s.run(ctx, invocation{script: s.scripts.quarantine, keys: []string{k.held(action, worker), k.backlog, k.quarantine, k.firing(e.id)}, args: []string{field, nameOf(action), "firing " + receipt, why.Error()}})
 	return err
 }
 
@@ -155,6 +152,9 @@ func (s *Store) Finish(ctx context.Context, shard int, worker string, fs []sched
 		}
 	}
 	for len(batches) > 0 {
+		if err := s.unbundleFor(ctx, k, worker, fs, batches); err != nil {
+			return nil, storeError("finish", err)
+		}
 		calls := make([]invocation, len(batches))
 		for i, b := range batches {
 			if b.done {
@@ -182,6 +182,26 @@ func (s *Store) Finish(ctx context.Context, shard int, worker string, fs []sched
 	return answers, nil
 }
 
+// unbundleFor unbundles what finish.lua is to end.
+func (s *Store) unbundleFor(ctx context.Context, k *shardKeys, worker string, fs []scheduler.Finish, batches []finishing) error {
+	for _, b := range batches {
+		if b.done {
+			continue
+		}
+		var takes []string
+		for _, i := range b.batch {
+			_, field, _ := takenAction(fs[i].Firing.Receipt)
+			if take, _, ok := bundleOf(field); ok && !slices.Contains(takes, take) {
+				takes = append(takes, take)
+			}
+		}
+		if err := s.unbundle(ctx, k, b.action, worker, takes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // finishing is deliveries of one action that end in one run of a script.
 type finishing struct {
 	action string
@@ -203,16 +223,25 @@ func allDone(fs []scheduler.Finish, batch []int) bool {
 }
 
 func (s *Store) doneInvocation(k *shardKeys, worker, action string, fs []scheduler.Finish, batch []int) invocation {
-	keys := make([]string, 0, 4+2*len(batch))
-	keys = append(keys, k.held(action, worker), k.backlog, k.history, k.historySizes)
-	args := make([]string, 7, 7+2*len(batch))
-	var plans, revisions []string
+	keys := make([]string, 0, 7+2*len(batch))
+	id := s.takeID()
+	keys = append(keys, k.held(action, worker), k.backlog, k.history, k.historySizes, k.bundles(action, worker), k.garbage, k.attempts(id))
+	args := make([]string, 10, 10+2*len(batch))
+	var plans, revisions, takes []string
+	bundles := make(map[string][]byte)
 	var records []byte
 	size := 0
 	for _, i := range batch {
 		f := &fs[i]
 		_, field, _ := takenAction(f.Firing.Receipt)
-		keys, args = append(keys, k.firing(string(f.Attempt.Firing))), append(args, field)
+		if take, n, ok := bundleOf(field); ok {
+			if bundles[take] == nil {
+				takes = append(takes, take)
+			}
+			bundles[take] = append(bundles[take], doneByte(n))
+		} else {
+			keys, args = append(keys, k.firing(string(f.Attempt.Firing))), append(args, field)
+		}
 		size += receiptSize(f.Firing.Receipt)
 		if p := f.Firing.Plan; p.Due != 0 {
 			plans, revisions = append(plans, k.plan(p.Key)), append(revisions, p.Revision.String())
@@ -226,14 +255,21 @@ func (s *Store) doneInvocation(k *shardKeys, worker, action string, fs []schedul
 	}
 	copy(args, []string{
 		nameOf(action), strconv.Itoa(size), strconv.Itoa(s.opts.HistoryCount), strconv.FormatInt(s.opts.HistoryBytes, 10),
-		strconv.FormatInt(s.historyAge().Milliseconds(), 10), string(records), strconv.Itoa(len(batch)),
+		strconv.FormatInt(s.historyAge().Milliseconds(), 10), strconv.Itoa(len(records)), strconv.Itoa(len(keys) - 7), strconv.Itoa(len(takes)), strconv.Itoa(len(batch) - len(keys) + 7), id,
 	})
-	return invocation{s.scripts.done, append(keys, plans...), append(args, revisions...)}
+	for _, take := range takes {
+		keys, args = append(keys, k.bundle(take)), append(args, take, string(bundles[take]))
+	}
+	run := invocation{script: s.scripts.done, keys: append(keys, plans...), args: append(args, revisions...)}
+	if len(records) > 0 {
+		run.before = &staged{k.attempts(id), rueidis.BinaryString(records)}
+	}
+	return run
 }
 
 func (s *Store) finishInvocation(k *shardKeys, worker, action string, fs []scheduler.Finish, batch []int) invocation {
-	keys := make([]string, 0, 11+2*len(batch))
-	keys = append(keys, k.held(action, worker), k.firings(action), k.retries, k.deferred, k.backlog, k.changed, k.changedOld, k.dead, k.history, k.historySizes, k.quarantine)
+	keys := make([]string, 0, 12+2*len(batch))
+	keys = append(keys, k.held(action, worker), k.firings(action), k.retries, k.deferred, k.backlog, k.changed, k.changedOld, k.dead, k.history, k.historySizes, k.quarantine, k.garbage)
 	args := make([]string, 0, 7+8*len(batch))
 	args = append(args, nameOf(action), s.channel, k.work(action), strconv.Itoa(s.opts.DeadCount),
 		strconv.Itoa(s.opts.HistoryCount), strconv.FormatInt(s.opts.HistoryBytes, 10), strconv.FormatInt(s.historyAge().Milliseconds(), 10))
@@ -282,7 +318,7 @@ func (s *Store) finishInvocation(k *shardKeys, worker, action string, fs []sched
 		}
 		args = append(args, verdict, field, p.Key, index(k.firing(id)), index(named), p.Revision.String(), record, ask)
 	}
-	return invocation{s.scripts.finish, keys, args}
+	return invocation{script: s.scripts.finish, keys: keys, args: args}
 }
 
 // historyAge is the age at which attempts are dropped.
@@ -334,18 +370,25 @@ func (s *Store) Held(ctx context.Context, shard int, worker string, limit int) (
 		return nil, storeError("what a worker holds", err)
 	}
 	actions := s.actions()
-	commands := make([]rueidis.Completed, len(actions))
-	for i, action := range actions {
-		commands[i] = s.client.B().Hgetall().Key(k.held(action, worker)).Build()
+	commands := make([]rueidis.Completed, 0, 2*len(actions))
+	for _, action := range actions { // bundles first: out of them firings come into held, never back
+		commands = append(commands, s.client.B().Hgetall().Key(k.bundles(action, worker)).Build(), s.client.B().Hgetall().Key(k.held(action, worker)).Build())
 	}
 	var receipts []string
-	for i, r := range s.client.DoMulti(ctx, commands...) {
-		held, err := r.AsStrMap()
-		if err != nil {
+	results := s.client.DoMulti(ctx, commands...)
+	for i, action := range actions {
+		bundles, err1 := results[2*i].AsStrMap()
+		held, err2 := results[2*i+1].AsStrMap()
+		bundled, err3 := s.heldInBundles(ctx, k, bundles)
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, storeError("what a worker holds", err)
 		}
 		for field, e := range held {
-			receipts = append(receipts, nameOf(actions[i])+"/"+field+"/"+sizeOf(e))
+			bundled = append(bundled, field+"/"+sizeOf(e))
+		}
+		slices.Sort(bundled) // what moved between the two looks stands there twice
+		for _, receipt := range slices.Compact(bundled) {
+			receipts = append(receipts, nameOf(action)+"/"+receipt)
 		}
 	}
 	slices.SortFunc(receipts, byTake)
@@ -374,7 +417,7 @@ func (s *Store) Beat(ctx context.Context, worker string) error {
 	defer leave()
 	calls := make([]invocation, len(s.ids))
 	for i, id := range s.ids {
-		calls[i] = invocation{s.scripts.beat, []string{s.shards[id].workers}, []string{worker}}
+		calls[i] = invocation{script: s.scripts.beat, keys: []string{s.shards[id].workers}, args: []string{worker}}
 	}
 	_, errs := s.runMany(ctx, calls)
 	for i, err := range errs {
@@ -421,7 +464,7 @@ func (s *Store) settle(ctx context.Context, k *shardKeys) {
 	if last := k.settled.Load(); time.Since(s.opened)-time.Duration(last) < every || !k.settled.CompareAndSwap(last, int64(time.Since(s.opened))) {
 		return
 	}
-	if _, err := s.run(ctx, invocation{s.scripts.settle, []string{k.backlog, k.changed, k.changedOld}, nil}); err != nil && ctx.Err() == nil {
+	if _, err := s.run(ctx, invocation{script: s.scripts.settle, keys: []string{k.backlog, k.changed, k.changedOld}}); err != nil && ctx.Err() == nil {
 		s.log.Debug().Err(err).Int("shard", k.id).Msg("cannot forget changes of plans")
 	}
 	if err := s.recount(ctx, k); err != nil && ctx.Err() == nil {
@@ -444,10 +487,10 @@ func (s *Store) recount(ctx context.Context, k *shardKeys) error {
 	}
 	for _, action := range actions {
 		for _, w := range workers {
-			keys = append(keys, k.held(action, w))
+			keys = append(keys, k.held(action, w), k.bundles(action, w))
 		}
 	}
-	r, err := s.run(ctx, invocation{s.scripts.recount, keys, append(args, workers...)})
+	r, err := s.run(ctx, invocation{script: s.scripts.recount, keys: keys, args: append(args, workers...)})
 	if err != nil {
 		return err
 	}

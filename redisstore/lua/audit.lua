@@ -1,11 +1,12 @@
 #!lua flags=no-writes
 -- Counts unfinished firings where they are, and where they are counted.
--- KEYS  1 backlog  2 retries  then firings:<action> and held:<action>:<worker> of all
+-- KEYS  1 backlog  2 retries  then firings:<action>, held:<action>:<worker> and
+--       bundles:<action>:<worker> of all
 -- Returns  {0, counted, found}. O(number of keys).
 local found = redis.call('ZCARD', KEYS[2])
 for i = 3, #KEYS do
   local t = redis.call('TYPE', KEYS[i])['ok']
   if t == 'list' then found = found + redis.call('LLEN', KEYS[i]) end
-  if t == 'hash' then found = found + redis.call('HLEN', KEYS[i]) end
+  if t == 'hash' then found = found + (redis.call('HGET', KEYS[i], '#') or redis.call('HLEN', KEYS[i])) end
 end
 return {0, tonumber(redis.call('HGET', KEYS[1], ':total') or 0), found}

@@ -2,7 +2,7 @@
 -- Ends deliveries of one action that a worker holds, each by its verdict.
 -- KEYS  1 held:<action>:<worker>  2 firings:<action>  3 retries  4 deferred
 --       5 backlog  6 changed  7 changed:old  8 dead  9 history  10 history:sizes
---       11 quarantine  12… firing:<id> of each that ends, and plan:<key> or
+--       11 quarantine  12 garbage  13… firing:<id> of each that ends, and plan:<key> or
 --       retry:<key> that a verdict names
 -- ARGV  1 action  2 channel  3 event  4 dead letters kept  5, 6, 7 history kept:
 --       attempts, bytes, ms  then 8 a delivery: verdict, receipt, key, n (KEYS[n] is
@@ -87,8 +87,9 @@ local anew = lines ~= redis.call('XLEN', KEYS[9])
 if anew then n, kept, drop = #journal, size, lines - 1 end
 if n > 1.1 * ARGV[5] or kept > 1.1 * ARGV[6] then most = 1000 end
 while drop < most do
-  local some, b, at = string.match(redis.call('LINDEX', KEYS[10], drop) or '', '^(%d+):(%d+):(%d+)$')
+  local some, b, at, id = string.match(redis.call('LINDEX', KEYS[10], drop) or '', '^(%d+):(%d+):(%d+):?(.*)$')
   if not some or n - fewer <= tonumber(ARGV[5]) and kept - less <= tonumber(ARGV[6]) and tonumber(at) > now - ARGV[7] then break end
+  if id ~= '' then redis.call('RPUSH', KEYS[12], 'attempts:' .. id) end
   drop, fewer, less = drop + 1, fewer + some, less + b
 end
 if anew or drop > 0 then

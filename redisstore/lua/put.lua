@@ -2,12 +2,14 @@
 -- Stores plans of one action, each created or overwritten; overwriting cancels
 -- pending retries.
 -- KEYS  1 index  2 retries  3 backlog  4 changes  5 changed  6 changed:old
---       7 quarantine  8 actions  9 garbage  10 schedule:<action>  then the schedules
---       of m other actions, then 2 a plan, no plan twice: plan:<key>, retry:<key>
+--       7 quarantine  8 actions  9 garbage  10 edits  11 schedule:<action>  then the
+--       schedules of m other actions, then 2 a plan, no plan twice: plan:<key>,
+--       retry:<key>
 -- ARGV  1 the store's time after which nothing is stored any more, ms, 0: none
 --       2 changes remembered  3 channel  4 event if the soonest is due within 2 s
 --       5 the soonest due s  6 action  7 m  then the names of the m other actions,
---       then 3 a plan: key, due s, the plan as JSON
+--       then 3 a plan: key, due s, the plan as JSON, then a
+--       new value of edits
 -- Returns  {0, answers, 1 if there is garbage to be collected else 0}: an answer is S
 --       stored, K kept, since it is the same revision. {2, action}: nothing was done,
 --       run it with that action's schedule, too. {3}: too late.
@@ -17,13 +19,13 @@ local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if ARGV[1] ~= '0' and now > tonumber(ARGV[1]) then return {3} end
 local m = tonumber(ARGV[7])
-local schedules = {[ARGV[6]] = KEYS[10]}
-for a = 1, m do schedules[ARGV[7 + a]] = KEYS[10 + a] end
-local count = (#KEYS - 10 - m) / 2
+local schedules = {[ARGV[6]] = KEYS[11]}
+for a = 1, m do schedules[ARGV[7 + a]] = KEYS[11 + a] end
+local count = (#KEYS - 11 - m) / 2
 local waiting = call('EXISTS', KEYS[2]) == 1
 local answers, cancel, elsewhere, found = {}, {}, {}, {}
 for i = 1, count do
-  local h = redis.pcall('GETRANGE', KEYS[9 + m + 2 * i], '0', '255') -- its head, see codec.go, and its action
+  local h = redis.pcall('GETRANGE', KEYS[10 + m + 2 * i], '0', '255') -- its head, see codec.go, and its action
   answers[i] = 'S'
   if h ~= '' then found[i] = true end -- of another type, too
   if type(h) == 'string' and h ~= '' then
@@ -37,7 +39,7 @@ for i = 1, count do
     end
   end
   if waiting and answers[i] == 'S' then
-    local r = redis.pcall('HGETALL', KEYS[10 + m + 2 * i])
+    local r = redis.pcall('HGETALL', KEYS[11 + m + 2 * i])
     if r.err or #r > 0 then cancel[i] = r; found[i] = true end
   end
 end
@@ -48,7 +50,7 @@ for i = 1, count do
   if answers[i] == 'S' then
     local a = 5 + m + 3 * i
     local key, n = ARGV[a], #values
-    values[n + 1], values[n + 2] = KEYS[9 + m + 2 * i], ARGV[a + 2]
+    values[n + 1], values[n + 2] = KEYS[10 + m + 2 * i], ARGV[a + 2]
     index[n + 1], index[n + 2] = '0', key
     places[n + 1], places[n + 2] = ARGV[a + 1], key
     if elsewhere[i] then call('ZREM', elsewhere[i], key) end
@@ -61,15 +63,16 @@ for i = 1, count do
       call('HINCRBY', KEYS[3], ':total', -1)
       call('RPUSH', KEYS[9], sub(entry, 1, 32))
     end
-    if cancel[i] then call('DEL', KEYS[10 + m + 2 * i]) end
+    if cancel[i] then call('DEL', KEYS[11 + m + 2 * i]) end
     if found[i] and unfinished > 0 then call('HSET', KEYS[5], key, call('INCR', KEYS[4])) end
     if poisoned then call('HDEL', KEYS[7], key) end
   end
 end
+if next(found) then call('SET', KEYS[10], ARGV[#ARGV]) end
 if #values > 0 then
   call('MSET', unpack(values))
   call('ZADD', KEYS[1], unpack(index))
-  call('ZADD', KEYS[10], unpack(places))
+  call('ZADD', KEYS[11], unpack(places))
   call('SADD', KEYS[8], ARGV[6])
   if ARGV[5] * 1000 <= now + 2000 then call('PUBLISH', ARGV[3], ARGV[4]) end
 end

@@ -2,7 +2,8 @@
 -- Counts unfinished firings anew where nothing tells otherwise: who deletes a queue
 -- by hand leaves them counted.
 -- KEYS  1 backlog  2 retries  3 workers  4 actions  then firings:<action> of each
---       action, then held:<action>:<worker>: of each action those of all workers
+--       action, then held:<action>:<worker> and bundles:<action>:<worker>: of each
+--       action those of all workers
 -- ARGV  1 number of actions  then their names, then the workers
 -- Returns  {0, 1} if what was counted was wrong, {0, 0} if not, or if there are
 --       others, or more than 1,000 retries. O(number of keys).
@@ -22,7 +23,10 @@ local workers, wrong = #ARGV - 1 - m, 0
 for a = 1, m do
   local name = ARGV[1 + a]
   local n = (found[name] or 0) + redis.call('LLEN', KEYS[4 + a])
-  for w = 1, workers do n = n + redis.call('HLEN', KEYS[4 + m + (a - 1) * workers + w]) end
+  for w = 1, workers do
+    local k = 3 + m + 2 * ((a - 1) * workers + w)
+    n = n + redis.call('HLEN', KEYS[k]) + (redis.call('HGET', KEYS[k + 1], '#') or 0)
+  end
   found[name], total = n, total + n
 end
 local set = {}

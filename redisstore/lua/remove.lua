@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Removes a plan and cancels its pending retries.
 -- KEYS  1 plan:<key>  2 retry:<key>  3 index  4 retries  5 backlog  6 changes
---       7 changed  8 changed:old  9 quarantine  10 garbage  then the schedules of
---       the actions
+--       7 changed  8 changed:old  9 quarantine  10 garbage  11 edits  then the
+--       schedules of the actions
 -- ARGV  1 the store's time after which nothing is removed any more, ms, 0: none
---       2 key  3 changes remembered  then the actions' names
+--       2 key  3 changes remembered  then the actions' names, then a new value of
+--       edits
 -- Returns  {0, the plan}; {1} no such plan, nothing changed; {2, action}: nothing was
 --       done, run it with that action's schedule, too; {3} too late; {4, entry}: only
 --       a retry was left; {5}: what was removed cannot be decoded. {0 and {4 have a
@@ -21,8 +22,8 @@ if type(v) == 'string' and string.sub(v, 1, 13) == '{"revision":"' then
   action = string.match(v, '^"action":"([^"]*)"', rest)
 end
 local schedules, known = {}, not action
-for a = 11, #KEYS do
-  if ARGV[a - 7] == action then schedules, known = {KEYS[a]}, true break end
+for a = 12, #KEYS do
+  if ARGV[a - 8] == action then schedules, known = {KEYS[a]}, true break end
   schedules[#schedules + 1] = KEYS[a]
 end
 if not known then return {2, action} end
@@ -35,6 +36,7 @@ end
 local unfinished = tonumber(redis.call('HGET', KEYS[5], ':total') or 0)
 if exists then
   redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[11], ARGV[#ARGV])
   redis.call('ZREM', KEYS[3], key)
   for _, s in ipairs(schedules) do redis.call('ZREM', s, key) end
 end

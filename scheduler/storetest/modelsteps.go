@@ -55,7 +55,14 @@ func (m *model) stepClaim(t *rapid.T) {
 		}
 		b.Claims, faults = append(b.Claims, c), append(faults, fault)
 	}
-	for i, a := range m.claim(b) {
+	if rapid.Bool().Draw(t, "hands out") {
+		b.Worker, b.Slots = rapid.SampledFrom(modelWorkers()).Draw(t, "worker"), rapid.IntRange(1, 4).Draw(t, "slots")
+	}
+	reply, err := m.store.Claim(m.ctx, b)
+	if err != nil || len(reply.Answers) != len(b.Claims) || len(reply.Firings) > b.Slots {
+		m.Fatalf("Claim of %d for %d slots: %d answers, %d firings, %v", len(b.Claims), b.Slots, len(reply.Answers), len(reply.Firings), err)
+	}
+	for i, a := range reply.Answers {
 		c, fault := b.Claims[i], faults[i]
 		unfinished := len(m.where(queued, ours)) + len(m.where(running, ours)) + len(m.where(waiting, ours))
 		full := b.Backlog.Entries > 0 && unfinished >= b.Backlog.Entries
@@ -70,6 +77,19 @@ func (m *model) stepClaim(t *rapid.T) {
 			m.wantAnswer(fmt.Sprintf("%+v", c), a, scheduler.ClaimedOK)
 			m.claimed(shard, c)
 		}
+	}
+	for _, g := range reply.Firings {
+		i := slices.IndexFunc(m.firings, func(f *modelFiring) bool { return f.state == queued && f.ID() == g.ID() && f.Shard == shard })
+		if i < 0 {
+			m.Fatalf("a claim handed out %s, which it did not claim", describe([]*scheduler.Firing{g}))
+		}
+		f := m.firings[i]
+		m.compareFiring(f, g)
+		if m.known[g.Receipt] {
+			m.Fatalf("the receipt %q was handed out before", g.Receipt)
+		}
+		m.known[g.Receipt] = true
+		f.Firing, f.state, f.worker = g, running, b.Worker
 	}
 }
 

@@ -1,0 +1,161 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
+)
+
+// A bundle is firings of one action that one claim handed to one worker: bundle:<take>,
+// whose take ends in +<how many firings>. In bundles:<action>:<worker> stand, under the
+// take, changes at the claim, and under <take>:done a byte for each that is finished: 33
+// for the first, 34 for the second. The last that is finished takes all away. A field #
+// counts the unfinished ones of all bundles. Nothing is done to a bundle as a whole but that:
+// whoever wants a firing for anything else (to retry it, to hand it back, to rescue it)
+// first makes of the bundle what claim.lua would have made (unbundle.lua).
+//
+// A bundle holds of each firing a line of three lengths in bytes, and what has those
+// lengths: the entry up to changes, the entry from there, the plan (see firing.go).
+
+// bundleBytes bounds a bundle: what is longer is claimed by claim.lua.
+const bundleBytes = 64 << 10
+
+var errBundle = errors.New("not a bundle")
+
+// appendBundled appends a firing that is claimed of plan to a bundle.
+func appendBundled(b []byte, head, tail, plan string) []byte {
+	b = strconv.AppendInt(b, int64(len(head)), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(len(tail)), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, int64(len(plan)), 10)
+	b = append(b, '\n')
+	b = append(b, head...)
+	b = append(b, tail...)
+	return append(b, plan...)
+}
+
+// bundled is a firing of a bundle.
+type bundled struct {
+	id   string
+	size int // of its plan
+}
+
+// parseBundle reads what stands in a bundle.
+func parseBundle(stored string) (all []bundled, err error) {
+	rest, ok := stored, true
+	for ok && rest != "" {
+		var line string
+		var lengths [3]int
+		line, rest, ok = strings.Cut(rest, "\n")
+		for i := range lengths {
+			var text string
+			text, line, _ = strings.Cut(line, " ")
+			if lengths[i], err = strconv.Atoi(text); err != nil || lengths[i] < 0 || lengths[i] > len(rest) {
+				return nil, fmt.Errorf("%w: firing %d: length %s", errBundle, len(all)+1, scheduler.Shorten(text, 64))
+			}
+		}
+		all = append(all, bundled{size: lengths[2]})
+		n := lengths[0] + lengths[1] + lengths[2]
+		if n > len(rest) || lengths[0] < 32 {
+			return nil, fmt.Errorf("%w: firing %d is %d bytes long, of %d", errBundle, len(all), n, len(rest))
+		}
+		all[len(all)-1].id = rest[:32]
+		rest = rest[n:]
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: it ends in the midst of a line", errBundle)
+	}
+	return all, nil
+}
+
+// doneByte stands for the n-th firing of a bundle, from 1 to batchPlans, which is 100.
+func doneByte(n int) byte { return byte(32 + n) }
+
+// bundleOf is the take of a bundle that a receipt's field names a firing of, and the
+// firing's number; ok is false for what is held by itself.
+func bundleOf(field string) (take string, n int, ok bool) {
+	i := strings.LastIndexByte(field, '-')
+	if i < 0 || !strings.Contains(field[:i], "+") {
+		return "", 0, false
+	}
+	n, err := strconv.Atoi(field[i+1:])
+	return field[:i], n, err == nil && n >= 1 && n <= batchPlans
+}
+
+// unbundle runs unbundle.lua for bundles of a worker. One that is not there is not
+// missed.
+func (s *Store) unbundle(ctx context.Context, k *shardKeys, action, worker string, takes []string) error {
+	for _, take := range takes {
+		stored, err := s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()).ToString()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return err
+		}
+		firings, err := parseBundle(stored)
+		if err != nil {
+			return fmt.Errorf("bundle %s: %w", take, err)
+		}
+		keys := []string{k.bundles(action, worker), k.held(action, worker), k.bundle(take)}
+		for _, f := range firings {
+			keys = append(keys, k.firing(f.id))
+		}
+		r, err := s.run(ctx, invocation{script: s.scripts.unbundle, keys: keys, args: []string{take}})
+		if err != nil {
+			return err
+		}
+		if n, err := firstNumber(r); err != nil {
+			return err
+		} else if n == 2 {
+			s.log.Error().Int("shard", k.id).Str("key", k.bundle(take)).Msg("firings were lost: someone deleted a bundle")
+		}
+	}
+	return nil
+}
+
+// unbundleAll unbundles everything that a worker holds of an action.
+func (s *Store) unbundleAll(ctx context.Context, k *shardKeys, action, worker string) error {
+	fields, err := s.client.Do(ctx, s.client.B().Hkeys().Key(k.bundles(action, worker)).Build()).AsStrSlice()
+	if err != nil {
+		return err
+	}
+	return s.unbundle(ctx, k, action, worker, slices.DeleteFunc(fields, func(f string) bool { return f == bundleCount || strings.HasSuffix(f, bundleDone) }))
+}
+
+const (
+	bundleCount = "#"
+	bundleDone  = ":done"
+)
+
+// heldInBundles returns the receipts, but for their action, of what is unfinished of the
+// bundles in the fields of bundles:<action>:<worker>.
+func (s *Store) heldInBundles(ctx context.Context, k *shardKeys, fields map[string]string) (receipts []string, err error) {
+	for take := range fields {
+		if take == bundleCount || strings.HasSuffix(take, bundleDone) {
+			continue
+		}
+		stored, err := s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()).ToString()
+		if rueidis.IsRedisNil(err) {
+			continue // finished meanwhile
+		} else if err != nil {
+			return nil, err
+		}
+		firings, err := parseBundle(stored)
+		if err != nil {
+			return nil, fmt.Errorf("bundle %s: %w", take, err)
+		}
+		done := fields[take+bundleDone]
+		for i, f := range firings {
+			if strings.IndexByte(done, doneByte(i+1)) < 0 {
+				receipts = append(receipts, take+"-"+strconv.Itoa(i+1)+"/"+strconv.Itoa(f.size))
+			}
+		}
+	}
+	return receipts, nil
+}
