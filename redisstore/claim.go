@@ -332,7 +332,7 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 			continue
 		}
 		if len(read.stored) < headLongLen || !strings.HasPrefix(read.stored[headShortLen:], `"current_count":`) {
-			return edits, false, nil // its first claim: claim.lua makes room for what changes
+			return edits, false, nil // not as this program writes it: claim.lua makes room for what changes
 		}
 		next := fmt.Sprintf(headLong, planHead(claim.Revision, claim.Next), p.Fired+1, fire, 0)
 		onKeys = append(onKeys, k.plan(claim.Key))

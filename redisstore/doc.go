@@ -32,6 +32,15 @@
 //	 schedule    └▶ firing:<id> │                                history, dead
 //	                     retry:<key>, deferred ◀── RETRY, DEFER ──┘
 //
+// That is the long way. Nearly all firings go a shorter one: plans that are what they
+// were when they were read are claimed for the slots of the replica that claims, whose
+// firings go together as one string (bundle.go) and end there, many at a time:
+//
+//	plan:<key> ── CLAIM ──▶ bundle:<take>, bundles:<action>:<worker> ── FINISH ──▶ history
+//
+// new.lua, handout.lua and done.lua know only such plans and firings, and do nothing at
+// all if one of a batch is another; then put.lua, claim.lua and finish.lua do it.
+//
 // Queues are lists of short entries, and what a worker holds is a hash of them: moving
 // an entry and checking its owner (is the receipt a field of the worker's hash?)
 // takes Redis a third of the time that a stream with a consumer group takes, where the
@@ -41,12 +50,19 @@
 // not even by a Redis that lost its newest writes, so that a late finish can never
 // end another firing.
 //
-// What a plan carries never passes through a script: Lua hashes, interns and keeps
-// every string it sees, and the hash of Lua 5.1 looks at every tenth byte of a plan of
-// 300, so that plans that are alike stand in one chain. Claims rename the plan's key
-// to the firing's, workers read it by MGET. Nor do scripts turn numbers into text
-// or back where they need not: each time costs as much as a command. Together this
-// halved what a firing costs, counted in instructions of redis-server.
+// What makes a script slow is not its commands but its strings: Lua copies, hashes,
+// interns and collects each that it sees, and the hash of Lua 5.1 looks at every tenth
+// byte of a plan of 300, so that plans that are alike stand in one chain. So what a plan
+// carries, and what is written down of an attempt, does not come through Lua where that
+// can be helped. A string is stored before the script, for a minute, and the script
+// makes it last; plans are not compared with what was read of them, but edits, which is
+// another after any change. Nor do scripts turn numbers into text or back where they need
+// not: each time costs as much as a command.
+//
+// Counted in thousands of instructions of redis-server, a firing of a plan for one costs
+// 5 to be read, 13 to be claimed and handed out, 3 to be finished with its line in the
+// history; the long way 45 and 16. Of those 13 the commands are 6. A new plan costs 27,
+// in batches of 100.
 //
 // # Changes and retries
 //

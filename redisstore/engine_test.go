@@ -120,7 +120,7 @@ func TestReplica(t *testing.T) {
 	due := func() int64 { return time.Now().Unix() + 1 }
 
 	// Its firings run within 5 s, once.
-	loseReply := func(r *replica, proxy *redistest.Proxy, s *script) {
+	loseReply := func(r *replica, proxy *redistest.Proxy, s *script, before func()) {
 		r.Helper()
 		sha := []byte(s.sha)
 		for round := range 5 {
@@ -132,6 +132,7 @@ func TestReplica(t *testing.T) {
 			}
 			r.put(plans...)
 			time.Sleep(time.Until(time.Unix(plans[0].Due, 0).Add(-20 * time.Millisecond)))
+			before()
 			proxy.DropNextReplyMatching(func(request []byte) bool { return bytes.Contains(request, sha) })
 			r.ran(10*time.Second, keys...)
 			proxy.Heal()
@@ -152,14 +153,17 @@ func TestReplica(t *testing.T) {
 		}
 		r.Error("nothing that brought firings lost its reply")
 	}
-	sub("the reply of a claim that hands out is lost", func(r *replica) { loseReply(r, proxy, r.s.scripts.claim) })
+	sub("the reply of a claim that hands out is lost", func(r *replica) {
+		loseReply(r, proxy, r.s.scripts.claim, func() { r.redis("SET", r.k.edits, "what was read may be another") })
+	})
+	sub("the reply of a claim that hands out a bundle is lost", func(r *replica) { loseReply(r, proxy, r.s.scripts.handout, func() {}) })
 	sub("the reply of a take is lost", func(r *replica) {
 		proxy := redistest.NewProxy(r.T, server.Addr)
 		there, here := testOptions(server.Addr), testOptions(proxy.Addr)
 		here.Prefix = there.Prefix
 		newReplicaWith(r.T, there, server.Addr, func(o *scheduler.EngineOptions) { o.Replica, o.Work = "leader", []string{} })
 		worker := newReplicaWith(r.T, here, server.Addr, func(o *scheduler.EngineOptions) { o.Replica, o.Lead = "worker", false })
-		loseReply(worker, proxy, worker.s.scripts.take)
+		loseReply(worker, proxy, worker.s.scripts.take, func() {})
 	})
 
 	sub("a plan is deleted, another is a list", func(r *replica) {

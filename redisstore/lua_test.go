@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -206,6 +207,13 @@ func (b *bench) everything() {
 	b.redis("ZADD", b.k.schedule(action), "1", "nobody")
 	must(b.s.Check(b.ctx, func(scheduler.Finding) {})) // look
 	b.due(action)
+
+	again := overdue(2)
+	b.put(again...)
+	handed := b.handed("w2", again...) // new, put, handout
+	must(errors.Join(b.s.Put(b.ctx, again)...))
+	_, err = b.finish("w2", ends(handed[0], scheduler.Retry, time.Now()), ends(handed[1], scheduler.Done, time.Now())) // unbundle
+	must(err)
 
 	fs := b.running("w", "done", "retry", "removed", "buried", "rescued", "bad")
 	at := time.Now().Add(-time.Second)

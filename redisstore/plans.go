@@ -36,6 +36,7 @@ const (
 	statusRetry  = 4
 	statusBad    = 5
 	statusNotAll = 6 // done
+	statusNotNew = 8 // new
 )
 
 // errLate: a script came too late to take effect.
@@ -130,9 +131,15 @@ type putBatch struct {
 }
 
 func (s *Store) putBatch(ctx context.Context, b *putBatch) error {
-	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64, names []string) invocation {
-		return s.putInvocation(b, deadline, names)
+	s.learn(b.plans[0].Action)
+	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64, _ []string) invocation {
+		return s.newInvocation(b, deadline)
 	})
+	if err == nil && r.status == statusNotNew {
+		r, confirmed, err = s.change(ctx, "put plans", b.shard, func(deadline int64, names []string) invocation {
+			return s.putInvocation(b, deadline, names)
+		})
+	}
 	if err == nil {
 		s.collectIf(ctx, b.shard, r)
 	}
@@ -201,19 +208,39 @@ func nameIn(r reply) (string, error) {
 	return r.values[0].ToString()
 }
 
-func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invocation {
-	k := b.shard
-	own := b.plans[0].Action
-	s.learn(own)
-	soonest := b.plans[0].Due
-	for _, p := range b.plans {
-		soonest = min(soonest, p.Due)
+// soonest is when the first of the plans is due.
+func (b *putBatch) soonest() int64 {
+	first := b.plans[0].Due
+	for _, p := range b.plans[1:] {
+		first = min(first, p.Due)
 	}
+	return first
+}
+
+// dueEvent tells the shard's leader that a plan was stored that is due soon.
+func (s *shardKeys) dueEvent(second int64) string {
+	return "p " + strconv.Itoa(s.id) + " " + strconv.FormatInt(second, 10)
+}
+
+func (s *Store) newInvocation(b *putBatch, deadline int64) invocation {
+	k, own, soonest := b.shard, b.plans[0].Action, b.soonest()
+	keys := make([]string, 0, 5+len(b.plans))
+	keys = append(keys, k.index, k.retries, k.quarantine, k.actions, k.schedule(own))
+	args := make([]string, 0, 5+3*len(b.plans))
+	args = append(args, strconv.FormatInt(deadline, 10), s.channel, k.dueEvent(soonest), strconv.FormatInt(soonest, 10), nameOf(own))
+	for n, p := range b.plans {
+		keys, args = append(keys, k.plan(p.Key)), append(args, p.Key, strconv.FormatInt(p.Due, 10), b.stored[n])
+	}
+	return invocation{script: s.scripts.new, keys: keys, args: args}
+}
+
+func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invocation {
+	k, own, soonest := b.shard, b.plans[0].Action, b.soonest()
 	keys := make([]string, 0, 11+len(others)+2*len(b.plans))
 	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.edits, k.schedule(own))
 	args := make([]string, 0, 8+len(others)+3*len(b.plans))
 	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel,
-		"p "+strconv.Itoa(k.id)+" "+strconv.FormatInt(soonest, 10), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(others)))
+		k.dueEvent(soonest), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(others)))
 	for _, name := range others {
 		keys, args = append(keys, k.scheduleNamed(name)), append(args, name)
 	}

@@ -12,12 +12,12 @@
 --       changes (see firing.go), next due s or 0
 -- Returns  {1}: fenced. {0, answers, edits as it was, wait ms of each N …}: an answer
 --       is C claimed, H changed, G gone, B bad, N not yet, F full. edits is the take now.
--- O(n log schedule). What is read and checked is done before the first write.
--- Numbers are kept as text: to turn one into the other costs as much as a command.
+-- O(n log schedule). What is read and checked is done before the first write. Numbers
+-- stay text: to turn one into the other costs as much as a command.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {1} end
 local find, sub, match, action, call = string.find, string.sub, string.match, ARGV[6], redis.call
-local t = call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[3]
+local now = call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
 local second = math.min(math.floor(now / 1000), tonumber(ARGV[2]))
 local used = call('HMGET', KEYS[5], action, action .. ':bytes')
 local entries, bytes = tonumber(used[1] or 0), tonumber(used[2] or 0)
@@ -86,7 +86,7 @@ if own > 0 then
   call('HSETNX', KEYS[8], ARGV[11], '0')
   call('HSET', KEYS[9], unpack(held))
 end
-if own < #queue then call('RPUSH', KEYS[4], unpack(queue, own + 1)) end
+if own < #queue then call('RPUSH', KEYS[4], unpack(queue, own + 1)); call('PUBLISH', ARGV[9], ARGV[10]) end
 if #queue > 0 then
   call('HSET', KEYS[5], action, entries, action .. ':bytes', bytes)
   call('HINCRBY', KEYS[5], ':total', #queue)
@@ -96,6 +96,5 @@ for _, keys in ipairs({ended, gone}) do
   if #keys > 0 then call('ZREM', KEYS[2], unpack(keys)); call('ZREM', KEYS[3], unpack(keys)) end
 end
 for _, key in ipairs(unscheduled) do call('ZREM', KEYS[2], key) end
-if own < #queue then call('PUBLISH', ARGV[9], ARGV[10]) end
 reply[2] = table.concat(answers)
 return reply

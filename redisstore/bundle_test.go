@@ -1,0 +1,309 @@
+package redisstore
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/storetest"
+)
+
+// handed has a claim hand plans that are due to a worker, all in one bundle.
+func (b *bench) handed(worker string, plans ...*scheduler.Plan) []*scheduler.Firing {
+	b.Helper()
+	b.put(plans...)
+	b.due(action)
+	fs := b.handOut(worker, plans...)
+	if len(fs) != len(plans) || !strings.Contains(fs[0].Receipt, "+") {
+		b.Fatalf("a claim of %d handed out %d, no bundle", len(plans), len(fs))
+	}
+	return fs
+}
+
+// handOut claims plans as they are given, for a worker with enough slots.
+func (b *bench) handOut(worker string, plans ...*scheduler.Plan) []*scheduler.Firing {
+	b.Helper()
+	batch := scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Worker: worker, Slots: len(plans)}
+	for _, p := range plans {
+		batch.Claims = append(batch.Claims, p.NextClaim(p.Due, 60, time.UTC))
+	}
+	reply, err := b.s.Claim(b.ctx, batch)
+	if err != nil {
+		b.Fatalf("Claim: %v", err)
+	}
+	return reply.Firings
+}
+
+func overdue(n int, opts ...storetest.PlanOption) (plans []*scheduler.Plan) {
+	due := time.Now().Unix() - 5
+	for i := range n {
+		plans = append(plans, storetest.NewPlan(fmt.Sprintf("p%02d", i), append([]storetest.PlanOption{storetest.WithDue(due)}, opts...)...))
+	}
+	return plans
+}
+
+func done(fs []*scheduler.Firing) (all []scheduler.Finish) {
+	for _, f := range fs {
+		e := ends(f, scheduler.Done, time.Time{})
+		e.Attempt.Outcome, e.Attempt.Error = scheduler.Succeeded, ""
+		all = append(all, e)
+	}
+	return all
+}
+
+// left checks that n of the firings are unfinished wherever that is counted.
+func (b *bench) left(n int, worker string) {
+	b.Helper()
+	held, err := b.s.Held(b.ctx, 0, worker, 1000)
+	if err != nil || len(held) != n {
+		b.Errorf("%s holds %d, %v, want %d", worker, len(held), err, n)
+	}
+	states, err := b.s.Shards(b.ctx, time.Now())
+	if err != nil || states[0].Running[action] != int64(n) {
+		b.Errorf("running: %v, %v, want %d", states[0].Running, err, n)
+	}
+	b.checked()
+}
+
+// TestBundles: firings that were handed out together end one by one, in any order, each
+// once, and nothing of them stays.
+func TestBundles(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	finish := func(b *bench, want scheduler.Finished, fs ...scheduler.Finish) {
+		b.Helper()
+		answers, err := b.finish("w", fs...)
+		if err != nil || len(answers) != len(fs) || slices.ContainsFunc(answers, func(a scheduler.Finished) bool { return a != want }) {
+			b.Errorf("Finish: %v, %v, want %v", answers, err, want)
+		}
+	}
+	keys := func(b *bench, pattern string) []string {
+		found, _ := b.redis("KEYS", b.k.tag+pattern).([]any)
+		var all []string
+		for _, k := range found {
+			all = append(all, fmt.Sprint(k))
+		}
+		return all
+	}
+	for name, fn := range map[string]func(*bench){
+		"in parts": func(b *bench) {
+			fs := done(b.handed("w", overdue(100)...))
+			slices.Reverse(fs[30:])
+			b.left(100, "w")
+			finish(b, scheduler.FinishedOK, fs[:1]...)
+			finish(b, scheduler.FinishedOK, fs[1:50]...)
+			b.left(50, "w")
+			finish(b, scheduler.FinishedNotHeld, fs[20:30]...) // and what was a bundle is none any more
+			b.left(50, "w")
+			finish(b, scheduler.FinishedOK, fs[50:]...)
+			finish(b, scheduler.FinishedNotHeld, fs...)
+			b.left(0, "w")
+		},
+		"those of two bundles together": func(b *bench) {
+			plans := overdue(60)
+			fs := append(b.handed("w", plans[:30]...), b.handed("w", plans[30:]...)...)
+			all := done(fs)
+			finish(b, scheduler.FinishedOK, append(slices.Clone(all[:20]), all[40:]...)...)
+			b.left(20, "w")
+			finish(b, scheduler.FinishedOK, all[20:40]...)
+			b.left(0, "w")
+			if h, _, err := b.s.History(b.ctx, scheduler.JournalQuery{Limit: 1000}); err != nil || len(h) != 60 {
+				b.Errorf("history: %d attempts, %v, want 60", len(h), err)
+			}
+		},
+		"some not well": func(b *bench) {
+			fs := b.handed("w", overdue(20)...)
+			finish(b, scheduler.FinishedOK, done(fs[:5])...)
+			at := time.Now().Add(-time.Second)
+			finish(b, scheduler.FinishedOK, ends(fs[5], scheduler.Retry, at), ends(fs[6], scheduler.Bury, at), scheduler.Finish{Firing: fs[7], Verdict: scheduler.Return})
+			if held, err := b.s.Held(b.ctx, 0, "w", 100); err != nil || len(held) != 12 {
+				b.Errorf("held: %d, %v", len(held), err)
+			}
+			b.settle()
+			again, err := b.take("w2", 20)
+			if err != nil || len(again) != 2 {
+				b.Fatalf("taken again: %d, %v", len(again), err)
+			}
+			for _, f := range again {
+				if i := slices.IndexFunc(fs, func(g *scheduler.Firing) bool { return g.ID() == f.ID() }); i != 5 && i != 7 {
+					b.Errorf("%q came back", f.Plan.Key)
+				} else if d := cmp.Diff(fs[i].Plan, f.Plan); d != "" {
+					b.Errorf("it came back with another plan (-handed out +came back):\n%s", d)
+				}
+			}
+			if _, err := b.finish("w2", done(again)...); err != nil {
+				b.Error(err)
+			}
+			finish(b, scheduler.FinishedOK, done(fs[8:])...)
+		},
+		"rescued": func(b *bench) {
+			fs := b.handed("w", overdue(10)...)
+			finish(b, scheduler.FinishedOK, done(fs[:3])...)
+			holders, err := b.s.Holders(b.ctx, 0)
+			if err != nil || len(holders) != 1 {
+				b.Fatalf("holders: %v, %v", holders, err)
+			}
+			if n, err := b.s.Rescue(b.ctx, b.lease, holders[0], 5, 100); err != nil || n != 7 {
+				b.Errorf("rescued %d, %v", n, err)
+			}
+			finish(b, scheduler.FinishedNotHeld, done(fs)...)
+			if n, err := b.s.Rescue(b.ctx, b.lease, holders[0], 5, 100); err != nil || n != 0 {
+				b.Errorf("rescued %d more, %v", n, err)
+			}
+			if again, err := b.take("w2", 20); err != nil || len(again) != 7 {
+				b.Errorf("taken again: %d, %v", len(again), err)
+			} else if _, err := b.finish("w2", done(again)...); err != nil {
+				b.Error(err)
+			}
+			if n := b.redis("HEXISTS", b.k.workers, "w"); n != int64(0) {
+				b.Error("a worker that holds nothing is still known")
+			}
+		},
+		"plans that go on": func(b *bench) {
+			plans := overdue(10, storetest.Every(1, 5))
+			b.put(plans...)
+			for round := range 5 {
+				page := b.due(action)
+				if len(page.Plans) != 10 {
+					b.Fatalf("round %d: %d plans are due", round, len(page.Plans))
+				}
+				fs := b.handOut("w", page.Plans...)
+				if len(fs) != 10 || !strings.Contains(fs[0].Receipt, "+") {
+					b.Fatalf("round %d: %d firings, no bundle", round, len(fs))
+				}
+				for _, p := range page.Plans {
+					stored, err := b.s.Get(b.ctx, p.Key)
+					want := p.Clone()
+					want.LastDue, want.Due, want.Fired = p.Due, p.Due+1, round+1
+					if round == 4 {
+						if err == nil {
+							b.Errorf("%q is there after its last firing", p.Key)
+						}
+					} else if d := cmp.Diff(want, stored); d != "" {
+						b.Errorf("round %d: stored is another plan (-want +got):\n%s", round, d)
+					}
+				}
+				finish(b, scheduler.FinishedOK, done(fs)...)
+			}
+		},
+		"someone deletes it": func(b *bench) {
+			fs := b.handed("w", overdue(10)...)
+			finish(b, scheduler.FinishedOK, done(fs[:3])...)
+			for _, key := range keys(b, "bundle:*") {
+				b.redis("DEL", key)
+			}
+			finish(b, scheduler.FinishedOK, done(fs[3:6])...) // it runs, after all
+			finish(b, scheduler.FinishedNotHeld, ends(fs[6], scheduler.Retry, time.Now()))
+			b.settle() // counts anew
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, server.Addr)
+			fn(b)
+			b.settle()
+			b.left(0, "w")
+			if left := append(keys(b, "bundle*"), append(keys(b, "firing*"), keys(b, "held*")...)...); len(left) > 0 {
+				t.Errorf("still there: %q", left)
+			}
+		})
+	}
+}
+
+// TestHandOutComparesWithWhatWasRead: a plan that became another after it was read is not
+// claimed as it was, whoever did that, and however the claim goes.
+func TestHandOutComparesWithWhatWasRead(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, change := range map[string]func(b *bench, p *scheduler.Plan) (claims int){
+		"overwritten": func(b *bench, p *scheduler.Plan) int {
+			other := p.Clone()
+			other.Revision, other.Params = scheduler.NewRevision(), map[string]string{"url": "http://127.0.0.1/other"}
+			b.put(other)
+			return 9
+		},
+		"removed": func(b *bench, p *scheduler.Plan) int {
+			if _, err := b.s.Remove(b.ctx, p.Key); err != nil {
+				b.Fatal(err)
+			}
+			return 9
+		},
+		"deleted by hand": func(b *bench, p *scheduler.Plan) int { b.redis("DEL", b.k.plan(p.Key)); return 9 },
+		"claimed by another leader": func(b *bench, p *scheduler.Plan) int {
+			other := openStore(b.T, b.s.opts)
+			reply, err := other.Claim(b.ctx, scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Claims: []scheduler.Claim{p.NextClaim(p.Due, 60, time.UTC)}})
+			if err != nil || reply.Answers[0].Result != scheduler.ClaimedOK {
+				b.Fatalf("%v, %v", reply, err)
+			}
+			return 9
+		},
+		"claimed by another leader, and created anew": func(b *bench, p *scheduler.Plan) int {
+			other := openStore(b.T, b.s.opts)
+			if _, err := other.Claim(b.ctx, scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Claims: []scheduler.Claim{p.NextClaim(p.Due, 60, time.UTC)}}); err != nil {
+				b.Fatal(err)
+			}
+			anew := p.Clone()
+			anew.Revision = scheduler.NewRevision()
+			b.put(anew)
+			return 9
+		},
+		"a new one is stored beside": func(b *bench, p *scheduler.Plan) int {
+			b.put(storetest.NewPlan("beside", storetest.WithDue(math.MaxInt32)))
+			return 10
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, server.Addr)
+			plans := overdue(10)
+			b.put(plans...)
+			b.due(action)
+			want := change(b, plans[3])
+			fs := b.handOut("w", plans...)
+			if len(fs) != want {
+				t.Errorf("%d firings were handed out, want %d", len(fs), want)
+			}
+			if bundled := strings.Contains(fs[0].Receipt, "+"); bundled != (want == 10) {
+				t.Errorf("in a bundle: %v", bundled)
+			}
+			for _, f := range fs {
+				if want < 10 && f.Plan.Key == plans[3].Key {
+					t.Errorf("%q was claimed as it was read", f.Plan.Key)
+				}
+			}
+			// Pages that are read while claims of this process go on stay true.
+			b.put(overdue(3)...)
+			page := b.due(action)
+			for _, p := range page.Plans {
+				if fs := b.handOut("w", p); len(fs) != 1 || !strings.Contains(fs[0].Receipt, "+1") {
+					t.Errorf("one after the other: %q was not handed out in a bundle", p.Key)
+				}
+			}
+		})
+	}
+}
+
+// FuzzBundle: whatever stands in a bundle, reading it ends, and what was written is read.
+func FuzzBundle(f *testing.F) {
+	id := strings.Repeat("0af3", 8)
+	f.Add(string(appendBundled(nil, id+" 3 5 0 1 1 ", " 0 1 0 k", "abc")))
+	f.Add("1 2 3\n")
+	f.Add("-1 99999999999999999999 3\nabc")
+	f.Fuzz(func(t *testing.T, stored string) {
+		all, err := parseBundle(stored)
+		if err == nil && len(all)*38 > len(stored) {
+			t.Errorf("%d firings of %d bytes", len(all), len(stored))
+		}
+		again, err := parseBundle(string(appendBundled(nil, id, "", stored)))
+		if err != nil || len(again) != 1 || again[0].size != len(stored) || again[0].id != id {
+			t.Errorf("read back: %v, %v", again, err)
+		}
+	})
+}
