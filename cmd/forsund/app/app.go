@@ -53,6 +53,7 @@ type Process struct {
 // ports, log and store are tried before anything is served or fired.
 func Run(ctx context.Context, o *Options, p Process) error {
 	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 3)}
+	a.secrets.path, a.secrets.env = o.SecretsFile, p.Env
 	if err := a.start(ctx); err != nil {
 		unwound := a.steps.unwind(stopFailed)
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && unwound == nil {
@@ -102,6 +103,7 @@ type app struct {
 	logFile *logFile // nil without one
 	steps   steps    // to take down what stands
 	reloads reloads  // to read again what may have changed
+	secrets secrets  // what plans may name
 
 	store       scheduler.Store
 	storeFailed <-chan error // why the store cannot go on; nil if it always can
@@ -132,6 +134,12 @@ func (a *app) start(ctx context.Context) error {
 		a.reloads.add("log file", a.logFile.Reopen)
 	}
 	routeSlog(a.log)
+	if err := a.secrets.load(); err != nil {
+		return err
+	}
+	if a.o.SecretsFile != "" {
+		a.reloads.add("secrets file", a.secrets.load)
+	}
 	replica := replicaID()
 	if err := a.openStore(ctx, replica); err != nil {
 		return err
