@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,7 +55,6 @@ type Process struct {
 // ports, log and store are tried before anything is served or fired.
 func Run(ctx context.Context, o *Options, p Process) error {
 	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 3)}
-	a.secrets.path, a.secrets.env = o.SecretsFile, p.Env
 	if err := a.start(ctx); err != nil {
 		unwound := a.steps.unwind(stopFailed)
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && unwound == nil {
@@ -70,6 +71,9 @@ func Run(ctx context.Context, o *Options, p Process) error {
 		return err
 	}
 	p.Report.Ready()
+	a.super.ready()
+	gone := a.watchProgress()
+	defer gone()
 	bound := o.DrainTimeout + stopMargin
 	var failure error
 	for failure == nil && ctx.Err() == nil {
@@ -81,12 +85,16 @@ func Run(ctx context.Context, o *Options, p Process) error {
 		case err := <-a.ended:
 			failure = err
 		case <-p.Reload:
+			a.super.reloading()
 			a.reloads.run()
+			a.super.ready()
 		}
 	}
 	if failure != nil {
 		a.log.Error().Err(failure).Msg("stopping, since forsund cannot go on")
 	}
+	a.stopping.Store(true)
+	a.super.stopping(bound)
 	err := errors.Join(failure, a.steps.unwind(bound))
 	if err == nil {
 		a.log.Info().Msg("stopped")
@@ -103,7 +111,11 @@ type app struct {
 	logFile *logFile // nil without one
 	steps   steps    // to take down what stands
 	reloads reloads  // to read again what may have changed
-	secrets secrets  // what plans may name
+	super   *supervisor
+
+	stopping atomic.Bool   // steps are being taken down
+	stuck    func() string // why what was started makes no progress, "" if it does
+	status   func() string // in few words
 
 	store       scheduler.Store
 	storeFailed <-chan error // why the store cannot go on; nil if it always can
@@ -134,11 +146,10 @@ func (a *app) start(ctx context.Context) error {
 		a.reloads.add("log file", a.logFile.Reopen)
 	}
 	routeSlog(a.log)
-	if err := a.secrets.load(); err != nil {
-		return err
-	}
-	if a.o.SecretsFile != "" {
-		a.reloads.add("secrets file", a.secrets.load)
+	a.super = newSupervisor(a.p.Env, os.Getpid(), a.log)
+	forgetSupervisor()
+	if a.o.Driver == driverRedis {
+		a.super.starting("waiting for Redis")
 	}
 	replica := replicaID()
 	if err := a.openStore(ctx, replica); err != nil {
@@ -146,6 +157,21 @@ func (a *app) start(ctx context.Context) error {
 	}
 	a.steps.push("store", func(context.Context) error { return a.store.Close() })
 	return a.serve(ctx, replica, listener, httpListener)
+}
+
+// watchProgress has the supervisor told how this process is, until gone is called.
+func (a *app) watchProgress() (gone func()) {
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		a.super.run(stop, func() string {
+			if a.stopping.Load() {
+				return "" // that has a bound of its own
+			}
+			return a.stuck()
+		}, a.status)
+	})
+	return func() { close(stop); watching.Wait() }
 }
 
 // openStore opens the store. Redis may be down: it is waited for until ctx is done.

@@ -33,6 +33,8 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 	if err != nil {
 		return err
 	}
+	coming := &progress{engine: engine, counters: counters, lead: a.o.Lead}
+	a.stuck, a.status = coming.stuck, coming.status
 	serviceOpts := scheduler.DefaultServiceOptions()
 	serviceOpts.Zone = a.o.Zone
 	serviceOpts.ShellFrom = a.o.ShellFrom
@@ -86,7 +88,6 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 func (a *app) newRegistry() (*actions.Registry, error) {
 	opts := actions.DefaultOptions(a.p.Version)
 	opts.Egress = a.o.Egress
-	opts.Secrets = a.secrets.get
 	opts.Shell.Allow = a.o.ShellAllow
 	for _, name := range a.o.Actions {
 		switch {

@@ -91,6 +91,16 @@ func whence(err error, settings []setting) error {
 	return err
 }
 
+// from returns where an option was set; "" for its default.
+func (o *Options) from(option string) string {
+	for _, s := range o.settings {
+		if s.flag.name == option {
+			return s.from
+		}
+	}
+	return ""
+}
+
 // ConfigText is what "forsund config" prints: every option, its value, and where
 // that came from; and what of the configuration file means nothing. Secrets are
 // masked.

@@ -60,7 +60,7 @@ func Main(args []string, version string, own Actions) (status int) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	reload := make(chan os.Signal, 1)
-	if options.Reloads() {
+	if options.Reloads() || app.Supervised(os.LookupEnv) {
 		signal.Notify(reload, syscall.SIGHUP)
 	} else if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		signal.Notify(signals, syscall.SIGHUP)
