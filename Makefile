@@ -10,6 +10,9 @@ BUILD   := go build -ldflags '-s -w -X main.version=$(VERSION)'
 WRITTEN  = $$(go list ./... | grep -v /gen/)
 GOFILES  = $$(git ls-files -co --exclude-standard -- '*.go' | grep -v /gen/)
 
+# The container image that make image builds; deploy/ names it so.
+IMAGE ?= forsun:latest
+
 # Tests: each package's own bound, and how many packages run side by side. The
 # race detector needs cgo, and so gcc.
 TIMEOUT  ?= 8m
@@ -19,7 +22,7 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install test lint fleet fuzz bench clean servers
+.PHONY: help run build install image test lint fleet fuzz bench clean servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +37,9 @@ build: ## build the programs into ./bin
 
 install: ## go install the programs
 	go install -ldflags '-s -w -X main.version=$(VERSION)' ./cmd/...
+
+image: ## build the container image IMAGE (forsun:latest) from deploy/Dockerfile
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
 servers:
 	@scripts/install-servers.sh

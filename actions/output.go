@@ -34,12 +34,11 @@ func (h *head) Write(p []byte) (int, error) {
 // output returns what was kept as an action's output: secrets masked, valid
 // UTF-8, at most MaxOutput bytes. The half of a secret at a cut end is dropped.
 func (h *head) output(secrets []string) scheduler.Output {
-	mask := scheduler.MaskText
+	text := strings.ToValidUTF8(string(h.kept), "\uFFFD")
 	if h.cut {
-		mask = scheduler.MaskHead
+		text = dropPartial(text, secrets)
 	}
-	// Before it is made UTF-8: a secret need not be.
-	text := strings.ToValidUTF8(mask(string(h.kept), secrets...), "\uFFFD")
+	text = scheduler.MaskText(text, secrets...)
 	if len(text) > scheduler.MaxOutput {
 		text = strings.ToValidUTF8(text[:scheduler.MaxOutput], "")
 	}
@@ -49,26 +48,22 @@ func (h *head) output(secrets []string) scheduler.Output {
 	return scheduler.Output(text)
 }
 
-// maskCut masks what is left of secrets that a server cut short where it quoted
-// them: four bytes or more of their beginning, right before a quote. MySQL quotes up
-// to 80 bytes, Redis up to 128.
-func maskCut(text string, secrets []string) string {
-	const least, most = 4, 256
-	for at := len(text) - 1; at >= least; at-- {
-		if !strings.ContainsRune("'\"`", rune(text[at])) {
-			continue
-		}
-		for _, secret := range secrets {
-			for n := min(len(secret)-1, at, most); n >= least; n-- {
-				if strings.HasSuffix(text[:at], secret[:n]) {
-					text = text[:at-n] + scheduler.Masked + text[at:]
-					at -= n
-					break
-				}
+// dropPartial cuts off the end of text where it is the beginning of a secret, or
+// of a URL whose user information may not have ended.
+func dropPartial(text string, secrets []string) string {
+	end := len(text)
+	for _, secret := range secrets {
+		for n := min(len(secret)-1, len(text)); n > 0; n-- {
+			if strings.HasSuffix(text, secret[:n]) {
+				end = min(end, len(text)-n)
+				break
 			}
 		}
 	}
-	return text
+	if i := strings.LastIndex(text, "://"); i >= 0 && !strings.ContainsAny(text[i+3:], "/?#@ \t\r\n\"'") {
+		end = min(end, i)
+	}
+	return text[:end]
 }
 
 // hide returns err without the secrets: its text is masked, errors.Is still

@@ -2,12 +2,9 @@ package scheduler
 
 import (
 	"cmp"
-	"context"
-	"encoding/base64"
 	"encoding/json"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -95,76 +92,11 @@ func Secrets(params map[string]string) []string {
 	return secrets
 }
 
-// SecretTexts returns secrets for MaskText, each also in the forms that a peer may
-// give it back in.
-func SecretTexts(secrets ...string) []string {
-	var texts []string
-	for _, s := range secrets {
-		if s == "" {
-			continue
-		}
-		for _, form := range append(encodings(s), s) {
-			if !slices.Contains(texts, form) {
-				texts = append(texts, form)
-			}
-		}
-	}
-	return texts
-}
-
-// secretsKey is what WithSecrets puts into a context.
-type secretsKey struct{}
-
-// WithSecrets returns a context of an attempt that must not show texts, beside what
-// the names of its parameters say.
-func WithSecrets(ctx context.Context, texts []string) context.Context {
-	return context.WithValue(ctx, secretsKey{}, texts)
-}
-
-// SecretsOf returns, for MaskText, what an attempt with ctx and params must not show:
-// Secrets and what WithSecrets was told.
-func SecretsOf(ctx context.Context, params map[string]string) []string {
-	more, _ := ctx.Value(secretsKey{}).([]string)
-	return append(Secrets(params), more...)
-}
-
-// MaskHead is MaskText of a text whose end was cut off: what may be the beginning
-// of a secret there, or of a URL whose user information has not ended, is dropped.
-func MaskHead(s string, secrets ...string) string {
-	end := len(s)
-	for _, secret := range secrets {
-		for n := min(len(secret)-1, len(s)); n > 0; n-- {
-			if strings.HasSuffix(s, secret[:n]) {
-				end = min(end, len(s)-n)
-				break
-			}
-		}
-	}
-	if i := strings.LastIndex(s, "://"); i >= 0 && !strings.ContainsAny(s[i+3:], "/?#@ \t\r\n\"'") {
-		end = min(end, i)
-	}
-	return MaskText(s[:end], secrets...)
-}
-
-// encodings returns s as it may come back from a peer: as a query, a path, any
-// part of a URL, JSON (of those that escape <, > and & and those that do not) and
-// Go write it, and in base64.
+// encodings returns s as it may come back from a peer.
 func encodings(s string) []string {
-	query := url.QueryEscape(s)
-	var plain strings.Builder
-	encoder := json.NewEncoder(&plain)
-	encoder.SetEscapeHTML(false)
-	encoder.Encode(s) // a string never fails
-	quoted, _ := json.Marshal(s)
-	return []string{
-		query, url.PathEscape(s), strings.ReplaceAll(query, "+", "%20"),
-		unquoted(string(quoted)), unquoted(strings.TrimSuffix(plain.String(), "\n")), unquoted(strconv.Quote(s)),
-		base64.StdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s)),
-	}
+	quoted, _ := json.Marshal(s) // a string never fails
+	return []string{url.QueryEscape(s), url.PathEscape(s), string(quoted[1 : len(quoted)-1])}
 }
-
-// unquoted takes the quotes off a text in quotes.
-func unquoted(s string) string { return s[1 : len(s)-1] }
 
 // MaskText returns s with every occurrence of a secret, and the user
 // information of every URL, replaced by Masked. Secrets of up to three bytes

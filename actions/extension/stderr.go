@@ -35,11 +35,7 @@ func (p *process) logErrors() {
 			dropped++
 		default:
 			lines++
-			mask := scheduler.MaskText
-			if cut {
-				mask = scheduler.MaskHead
-			}
-			line = strings.ToValidUTF8(mask(line, p.secrets()...), "\uFFFD")
+			line = scheduler.MaskText(strings.ToValidUTF8(line, "\uFFFD"), p.secrets()...)
 			entry := p.opts.Log.Info().Str("extension", p.opts.Name)
 			if cut {
 				entry = entry.Bool("cut", true)

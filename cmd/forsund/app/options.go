@@ -42,9 +42,8 @@ type Options struct {
 	TLSClientCA    string // "": no certificates of clients
 	AuditLog       string // absolute; "": the log; auditOff: nowhere
 
-	ShellAllow  actions.ShellAllow // what shell plans may run
-	Egress      actions.Egress     // what the actions may connect to
-	SecretsFile string             // absolute; "": none
+	ShellAllow actions.ShellAllow // what shell plans may run
+	Egress     actions.Egress     // what the actions may connect to
 
 	Demon    bool          // detach from the terminal
 	PIDFile  string        // absolute; "": none
@@ -90,7 +89,7 @@ func (o *Options) known() []string {
 // Reloads says whether SIGHUP has something to read again. If not, it is what a
 // terminal sends when it goes away.
 func (o *Options) Reloads() bool {
-	return o.LogFile != "" || o.TokenFile != "" || o.TLSCert != "" || o.auditFile() != "" || o.SecretsFile != ""
+	return o.LogFile != "" || o.TokenFile != "" || o.TLSCert != "" || o.auditFile() != ""
 }
 
 // UsageError is a command line, or an environment, that cannot be understood.
@@ -116,8 +115,9 @@ func (o *Options) finish(env func(string) (string, bool)) error {
 	if o.nodemon {
 		o.Demon = false
 	}
-	if o.LogRotate != (rotation{}) && o.LogFile == "" {
-		return &UsageError{"--log-rotate", "needs --log: standard error is no file of forsund's"}
+	// In the environment it may stand for others: an image may set it.
+	if o.LogRotate != (rotation{}) && o.LogFile == "" && o.from("log-rotate") != "FORSUN_LOG_ROTATE" {
+		o.Notices = append(o.Notices, "log-rotate means nothing without a log file (--log)")
 	}
 	if err := o.Action.check(); err != nil {
 		return err

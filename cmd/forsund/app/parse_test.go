@@ -184,8 +184,6 @@ func TestParseErrors(t *testing.T) {
 		{"--bind=", `--bind: "" is not allowed; allowed: a host name or an IP address, such as 127.0.0.1, or 0.0.0.0 for every one`},
 		{"--http=9001", `--http: "9001" is not allowed; allowed: HOST:PORT, such as 127.0.0.1:9001`},
 		{"--http=:9001", `--http: ":9001" is not allowed; allowed: HOST:PORT, such as 127.0.0.1:9001`},
-		{"--log-rotate=1M", "--log-rotate: needs --log: standard error is no file of forsund's"},
-		{"--log=- --log-rotate=DAY", "--log-rotate: needs --log: standard error is no file of forsund's"},
 		{"--log=x --log-rotate=weekly", `--log-rotate: "weekly" is not allowed; allowed: DAY, or a size from 1B on, with its unit B, K, M or G: 100M`},
 		{"--log-backup-count=0", `--log-backup-count: "0" is not allowed; allowed: a number from 1 to 10000`},
 		{"--log-format=xml", `--log-format: "xml" is not allowed; allowed: auto, json, text`},
@@ -243,6 +241,17 @@ func TestParseErrors(t *testing.T) {
 		var usage *UsageError
 		if got := errText(err); got != row.want || !errors.As(err, &usage) || strings.Contains(got, "\n") {
 			t.Errorf("%s\ngot  %q (%T)\nwant %q", row.args, got, err, row.want)
+		}
+	}
+}
+
+// TestLogRotateWithoutFile: an image may set it, and whoever runs it log elsewhere;
+// on the command line it is a mistake that is told of.
+func TestLogRotateWithoutFile(t *testing.T) {
+	env := map[string]string{"HOME": "/h", "FORSUN_LOG": "/l", "FORSUN_LOG_ROTATE": "1M"}
+	for args, want := range map[string]int{"--log=-": 0, "--log=- --log-rotate=DAY": 1, "--log= --log-rotate=1K": 1, "--log-rotate=1K": 0} {
+		if o, err := Parse(strings.Fields(args), environment(env)); err != nil || len(o.Notices) != want {
+			t.Errorf("%s: got %+v, %v, want %d notices", args, o, err, want)
 		}
 	}
 }
