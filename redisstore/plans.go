@@ -44,6 +44,15 @@ var errLate = fmt.Errorf("%w: the request reached Redis after its deadline and w
 
 // Put stores plans: see scheduler.PlanStore.
 func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
+	return s.putAll(ctx, plans, false)
+}
+
+// PutNew stores plans whose keys have none: see scheduler.PlanStore.
+func (s *Store) PutNew(ctx context.Context, plans []*scheduler.Plan) []error {
+	return s.putAll(ctx, plans, true)
+}
+
+func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew bool) []error {
 	errs := make([]error, len(plans))
 	leave, err := s.enter()
 	if err != nil {
@@ -72,7 +81,7 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 		shard := s.shardOf(p.Key)
 		b := batches[part{shard, p.Action}]
 		if b == nil || len(b.plans) >= batchPlans || b.bytes+len(stored) > batchBytes {
-			b = &putBatch{shard: shard}
+			b = &putBatch{shard: shard, onlyNew: onlyNew}
 			batches[part{shard, p.Action}] = b
 			all = append(all, b)
 		}
@@ -80,9 +89,11 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 		b.bytes += len(stored)
 	}
 	each(all, func(b *putBatch) {
-		err := s.putBatch(ctx, b)
-		for _, i := range b.index {
-			errs[i] = err
+		answers, err := s.putBatch(ctx, b)
+		for n, i := range b.index {
+			if errs[i] = err; n < len(answers) && answers[n] == 'E' {
+				errs[i] = scheduler.ErrExists
+			}
 		}
 	})
 	for i, p := range plans {
@@ -123,30 +134,43 @@ func each[T any](all []T, fn func(T)) {
 
 // putBatch is plans of one shard and action that are stored by one run.
 type putBatch struct {
-	shard  *shardKeys
-	plans  []*scheduler.Plan
-	stored []string
-	index  []int
-	bytes  int
+	shard   *shardKeys
+	plans   []*scheduler.Plan
+	stored  []string
+	index   []int
+	bytes   int
+	onlyNew bool
 }
 
-func (s *Store) putBatch(ctx context.Context, b *putBatch) error {
+// putBatch returns an error for all plans, and what put.lua answered, a byte a plan, if it
+// was asked; that also beside ErrUnsure.
+func (s *Store) putBatch(ctx context.Context, b *putBatch) (answers string, err error) {
 	s.learn(b.plans[0].Action)
 	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64, _ []string) invocation {
 		return s.newInvocation(b, deadline)
 	})
-	if err == nil && r.status == statusNotNew {
+	asked := err == nil && r.status == statusNotNew
+	if asked {
 		r, confirmed, err = s.change(ctx, "put plans", b.shard, func(deadline int64, names []string) invocation {
 			return s.putInvocation(b, deadline, names)
 		})
 	}
-	if err == nil {
-		s.collectIf(ctx, b.shard, r)
+	if err != nil {
+		return "", err
 	}
-	if err == nil && !confirmed {
+	s.collectIf(ctx, b.shard, r)
+	if asked && b.onlyNew {
+		if len(r.values) > 0 {
+			answers, err = r.values[0].ToString()
+		}
+		if err != nil || len(answers) != len(b.plans) {
+			return "", fmt.Errorf("%w: put plans: %w", scheduler.ErrUnsure, errReply)
+		}
+	}
+	if !confirmed {
 		err = scheduler.ErrUnsure
 	}
-	return err
+	return answers, err
 }
 
 // collectIf collects garbage if put.lua or remove.lua says that there is some.
@@ -238,9 +262,13 @@ func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invo
 	k, own, soonest := b.shard, b.plans[0].Action, b.soonest()
 	keys := make([]string, 0, 11+len(others)+2*len(b.plans))
 	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.edits, k.schedule(own))
-	args := make([]string, 0, 8+len(others)+3*len(b.plans))
+	args := make([]string, 0, 9+len(others)+3*len(b.plans))
+	onlyNew := "0"
+	if b.onlyNew {
+		onlyNew = "1"
+	}
 	args = append(args, strconv.FormatInt(deadline, 10), strconv.Itoa(changesKept), s.channel,
-		k.dueEvent(soonest), strconv.FormatInt(soonest, 10), nameOf(own), strconv.Itoa(len(others)))
+		k.dueEvent(soonest), strconv.FormatInt(soonest, 10), nameOf(own), onlyNew, strconv.Itoa(len(others)))
 	for _, name := range others {
 		keys, args = append(keys, k.scheduleNamed(name)), append(args, name)
 	}

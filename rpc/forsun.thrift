@@ -158,6 +158,14 @@ struct ForsunServerTime {
     3: i32 offset = 0         // of the zone now, seconds east of UTC
 }
 
+// What became of a plan of restorePlans.
+struct ForsunRestored {
+    1: required i32 outcome,  // 0 stored; 1 there is a plan of its key, which was left; 2 not stored
+    2: i64 next_time = 0,     // of a plan that is stored
+    3: i32 code = 0,          // why it is not, or (1011) not surely: as in ForsunPlanError
+    4: string message = ""
+}
+
 service Forsun{
     i16 ping(),
     ForsunPlan create(1:string key, 2:i16 second, 3:i16 minute = -1, 4:i16 hour = -1, 5:i16 day = -1, 6:i16 month = -1, 7:i16 week = -1, 8:string action="shell", 9:map<string, string> params={}) throws (1:ForsunPlanError err),
@@ -197,5 +205,10 @@ service Forsun{
     list<ForsunFinding> check() throws (1:ForsunPlanError err),
     // Shows a token: from here on the connection may do what the token may. It
     // answers with the token's name; after one that is not valid the connection ends.
-    string auth(1:string token) throws (1:ForsunPlanError err)
+    string auth(1:string token) throws (1:ForsunPlanError err),
+    // Stores up to 1000 plans as another store had them: next_time, current_count,
+    // last_timeout, status and created_time are kept (0: as of a new plan). A plan
+    // whose key has one is left out unless replace is given. check_only stores
+    // nothing and answers what it would. One bad plan does not affect the others.
+    list<ForsunRestored> restorePlans(1:list<ForsunPlanInfo> plans, 2:bool replace=false, 3:bool check_only=false) throws (1:ForsunPlanError err)
 }

@@ -31,7 +31,7 @@ func permissions() []permission {
 		},
 		{
 			access.Write,
-			[]string{"create", "createTimeout", "createMany", "remove"},
+			[]string{"create", "createTimeout", "createMany", "restorePlans", "remove"},
 			[]string{"POST /v1/plan", "PUT /v1/plan", "DELETE /v1/plan"},
 		},
 		{

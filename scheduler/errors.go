@@ -10,6 +10,7 @@ import (
 // the codes and messages of the wire.
 var (
 	ErrNotFound     = errors.New("no such plan")
+	ErrExists       = errors.New("there is a plan of this key")    // which was not to be replaced
 	ErrTime         = errors.New("this time never comes")          // the schedule has no due second
 	ErrField        = errors.New("field value not allowed")        // a value out of its range
 	ErrMissing      = errors.New("required argument missing")      // a field that must be given

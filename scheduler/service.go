@@ -148,6 +148,22 @@ func (s *Service) refuse() error {
 
 // plan checks r and turns it into a plan with its first due second.
 func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, error) {
+	zone, err := s.accept(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	due, err := firstDue(r.Schedule, now, zone)
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{
+		Key: r.Key, Schedule: r.Schedule, Action: r.Action, Params: r.Params,
+		Created: now, Revision: NewRevision(), Due: due,
+	}, nil
+}
+
+// accept says whether r can be stored, and returns its zone.
+func (s *Service) accept(ctx context.Context, r Request) (*time.Location, error) {
 	if err := checkedKey(ctx, r.Key); err != nil {
 		return nil, err
 	}
@@ -174,21 +190,22 @@ func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, er
 	if err := action.Check(r.Params); err != nil {
 		return nil, err
 	}
-	zone := s.opts.Zone
 	if opts.Zone != nil {
-		zone = opts.Zone
+		return opts.Zone, nil
 	}
-	due, ok := r.Schedule.First(now.Unix(), zone)
+	return s.opts.Zone, nil
+}
+
+// firstDue is the first due second of a schedule that is stored now.
+func firstDue(schedule Schedule, now time.Time, zone *time.Location) (int64, error) {
+	due, ok := schedule.First(now.Unix(), zone)
 	if !ok {
-		return nil, fieldError(ErrTime, "time", "", "a time still to come")
+		return 0, fieldError(ErrTime, "time", "", "a time still to come")
 	}
 	if due > maxWireDue {
-		return nil, fieldError(ErrTime, "next_time", strconv.FormatInt(due, 10), "up to 2038-01-19 03:14:07 UTC")
+		return 0, fieldError(ErrTime, "next_time", strconv.FormatInt(due, 10), "up to 2038-01-19 03:14:07 UTC")
 	}
-	return &Plan{
-		Key: r.Key, Schedule: r.Schedule, Action: r.Action, Params: r.Params,
-		Created: now, Revision: NewRevision(), Due: due,
-	}, nil
+	return due, nil
 }
 
 // put stores plans and counts them.
@@ -197,16 +214,23 @@ func (s *Service) put(ctx context.Context, plans []*Plan) []error {
 	defer cancel()
 	errs := s.store.Put(ctx, plans)
 	for i, err := range errs {
-		if err != nil {
-			s.counters.StoreErrors.Add(1)
-			continue
-		}
+		s.countPut(plans[i], err)
+	}
+	return errs
+}
+
+// countPut counts what became of a plan.
+func (s *Service) countPut(p *Plan, err error) {
+	switch {
+	case errors.Is(err, ErrExists):
+	case err != nil:
+		s.counters.StoreErrors.Add(1)
+	default:
 		s.counters.Created.Add(1)
-		if plans[i].Schedule.Kind == Timeout {
+		if p.Schedule.Kind == Timeout {
 			s.counters.TimeoutsCreated.Add(1)
 		}
 	}
-	return errs
 }
 
 // Get returns the plan of key, or ErrNotFound.

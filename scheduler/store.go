@@ -39,6 +39,11 @@ type PlanStore interface {
 	// not appear later.
 	Put(ctx context.Context, plans []*Plan) []error
 
+	// PutNew is Put for plans, of different keys, that are to replace none: where
+	// there is a plan of the key, and of another revision, it stays as it is, in
+	// the same step, and the answer is ErrExists.
+	PutNew(ctx context.Context, plans []*Plan) []error
+
 	// Get returns the plan of key, or ErrNotFound.
 	Get(ctx context.Context, key string) (*Plan, error)
 

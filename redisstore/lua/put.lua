@@ -7,20 +7,21 @@
 --       retry:<key>
 -- ARGV  1 the store's time after which nothing is stored any more, ms, 0: none
 --       2 changes remembered  3 channel  4 event if the soonest is due within 2 s
---       5 the soonest due s  6 action  7 m  then the names of the m other actions,
---       then 3 a plan: key, due s, the plan as JSON, then a
---       new value of edits
+--       5 the soonest due s  6 action  7 1: no plan is replaced, else 0  8 m  then the
+--       names of the m other actions, then 3 a plan: key, due s, the plan as JSON, then
+--       a new value of edits
 -- Returns  {0, answers, 1 if there is garbage to be collected else 0}: an answer is S
---       stored, K kept, since it is the same revision. {2, action}: nothing was done,
---       run it with that action's schedule, too. {3}: too late.
+--       stored, K kept, since it is the same revision, E not stored, since there is
+--       another plan. {2, action}: nothing was done, run it with that action's
+--       schedule, too. {3}: too late.
 -- O(n log plans).
 local call, find, sub = redis.call, string.find, string.sub
 local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if ARGV[1] ~= '0' and now > tonumber(ARGV[1]) then return {3} end
-local m = tonumber(ARGV[7])
+local m = tonumber(ARGV[8])
 local schedules = {[ARGV[6]] = KEYS[11]}
-for a = 1, m do schedules[ARGV[7 + a]] = KEYS[11 + a] end
+for a = 1, m do schedules[ARGV[8 + a]] = KEYS[11 + a] end
 local count = (#KEYS - 11 - m) / 2
 local waiting = call('EXISTS', KEYS[2]) == 1
 local answers, cancel, elsewhere, found = {}, {}, {}, {}
@@ -29,8 +30,10 @@ for i = 1, count do
   answers[i] = 'S'
   if h ~= '' then found[i] = true end -- of another type, too
   if type(h) == 'string' and h ~= '' then
-    if sub(h, 1, 29) == sub(ARGV[7 + m + 3 * i], 1, 29) then
+    if sub(h, 1, 29) == sub(ARGV[8 + m + 3 * i], 1, 29) then
       answers[i] = 'K'
+    elseif ARGV[7] == '1' and sub(h, 1, 13) == '{"revision":"' then
+      answers[i] = 'E'
     else
       local rest = find(h, '"current_count":', 56, true) == 56 and 122 or 56
       local was = string.match(h, '^"action":"([^"]*)"', rest)
@@ -48,7 +51,7 @@ local poisoned = call('EXISTS', KEYS[7]) == 1
 local unfinished = next(found) and tonumber(call('HGET', KEYS[3], ':total') or 0) or 0
 for i = 1, count do
   if answers[i] == 'S' then
-    local a = 5 + m + 3 * i
+    local a = 6 + m + 3 * i
     local key, n = ARGV[a], #values
     values[n + 1], values[n + 2] = KEYS[10 + m + 2 * i], ARGV[a + 2]
     index[n + 1], index[n + 2] = '0', key

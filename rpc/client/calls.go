@@ -49,7 +49,7 @@ const (
 // the error is a *ConnError that says it is unsure.
 func (c *Client) CreateMany(ctx context.Context, requests []scheduler.Request) (results []Result, err error) {
 	for len(requests) > 0 {
-		n := fitting(requests)
+		n := fitting(requests, func(r scheduler.Request) (int, map[string]string) { return len(r.Key) + len(r.Action), r.Params })
 		answers, err := c.createMany(ctx, requests[:n])
 		if err != nil {
 			if len(results) > 0 {
@@ -63,13 +63,60 @@ func (c *Client) CreateMany(ctx context.Context, requests []scheduler.Request) (
 	return results, nil
 }
 
-// fitting returns how many of the requests go into one call, at least one.
-func fitting(requests []scheduler.Request) int {
-	const overhead = 128 // bytes of a request's numbers and field headers
+// Restored is what became of a plan that was to be restored.
+type Restored struct {
+	Exists bool  // there is a plan of its key, which was left
+	Due    int64 // of the plan that is stored
+	Err    error // an *Error: why it is not stored, or (wire.DurabilityUnknown) not surely
+}
+
+// Restore stores plans as another store had them, of which their revisions are no
+// part; see scheduler.Service.Restore. The calls it makes are CreateMany's; a
+// plan that is refused does not affect the others. With an error, results holds the
+// answers of the calls that succeeded before.
+func (c *Client) Restore(ctx context.Context, plans []*scheduler.Plan, o scheduler.RestoreOptions) (results []Restored, err error) {
+	for len(plans) > 0 {
+		n := fitting(plans, func(p *scheduler.Plan) (int, map[string]string) { return len(p.Key) + len(p.Action), p.Params })
+		infos := make([]*forsun.ForsunPlanInfo, n)
+		for i, p := range plans[:n] {
+			infos[i] = wire.FromPlan(p)
+		}
+		k := changes
+		if o.CheckOnly {
+			k = reads
+		}
+		var answers []*forsun.ForsunRestored
+		err := c.do(ctx, k, func(ctx context.Context, rpc *forsun.ForsunClient) (err error) {
+			answers, err = rpc.RestorePlans(ctx, infos, o.Replace, o.CheckOnly)
+			return err
+		})
+		if err != nil {
+			return results, err
+		}
+		if len(answers) != n {
+			return results, &Error{Message: fmt.Sprintf("the server answered %d of %d plans", len(answers), n)}
+		}
+		for _, a := range answers {
+			r := Restored{Exists: a.Outcome == wire.RestoredExists, Due: a.NextTime}
+			if a.Code != 0 {
+				r.Err = &Error{Code: wire.Code(a.Code), Message: a.Message}
+			}
+			results = append(results, r)
+		}
+		plans = plans[n:]
+	}
+	return results, nil
+}
+
+// fitting returns how many of the requests, or plans, go into one call, at least
+// one. parts returns the size of a request's names, and its parameters.
+func fitting[T any](requests []T, parts func(T) (int, map[string]string)) int {
+	const overhead = 160 // bytes of a request's numbers and field headers
 	size := 0
 	for i, r := range requests {
-		size += overhead + len(r.Key) + len(r.Action)
-		for name, value := range r.Params {
+		n, params := parts(r)
+		size += overhead + n
+		for name, value := range params {
 			size += 8 + len(name) + len(value)
 		}
 		if i > 0 && (i == manyRequests || size > manyBytes) {

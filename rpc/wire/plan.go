@@ -124,7 +124,7 @@ func ToPlan(i *forsun.ForsunPlanInfo) *scheduler.Plan {
 		Due:      i.NextTime,
 		Fired:    int(i.CurrentCount),
 		LastDue:  i.LastTimeout,
-		Status:   scheduler.Status(i.Status),
+		Status:   scheduler.Status(min(max(i.Status, -2), 2)), // beyond 1 and -1 there is nothing
 	}
 }
 
@@ -155,6 +155,13 @@ func ToRequest(r *forsun.ForsunPlanRequest) scheduler.Request {
 		Params:   r.Params,
 	}
 }
+
+// Outcomes of restorePlans.
+const (
+	RestoredOK     = 0
+	RestoredExists = 1
+	RestoredNot    = 2
+)
 
 // schedule puts a schedule together. A calendar has no count.
 func schedule(timeout bool, second, minute, hour, day, month, week, count int64) scheduler.Schedule {

@@ -30,10 +30,21 @@ type encoded struct {
 
 	before stored // what was stored when it came, unless it was changed after since
 	since  uint64
+	refuse bool // it is not to replace another plan
+	exists bool // and there is one; the writer's
 }
 
 // Put stores plans.
 func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
+	return s.putAll(ctx, plans, false)
+}
+
+// PutNew stores plans whose keys have none.
+func (s *Store) PutNew(ctx context.Context, plans []*scheduler.Plan) []error {
+	return s.putAll(ctx, plans, true)
+}
+
+func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew bool) []error {
 	errs := make([]error, len(plans))
 	all := func(err error) []error {
 		for i := range errs {
@@ -55,7 +66,7 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 	} else if err != nil {
 		return all(fmt.Errorf("%w: %w", scheduler.ErrStore, err))
 	}
-	in := make([]encoded, 0, len(plans))
+	in, index := make([]encoded, 0, len(plans)), make([]int, 0, len(plans))
 	var last map[string]int // of several with one key the last wins
 	if len(plans) > 1 {
 		last = make(map[string]int, len(plans))
@@ -65,20 +76,20 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 			errs[i] = err
 			continue
 		}
-		e := encoded{key: p.Key, action: p.Action, due: p.Due, revision: p.Revision, body: appendBody(nil, p)}
+		e := encoded{key: p.Key, action: p.Action, due: p.Due, revision: p.Revision, body: appendBody(nil, p), refuse: onlyNew}
 		e.since = s.changes.since()
 		if e.before, err = s.lookup(p.Key); err != nil {
 			errs[i] = fmt.Errorf("%w: %w", scheduler.ErrStore, err)
 			continue
 		}
 		if at, ok := last[p.Key]; ok {
-			in[at] = e
+			in[at], index[at] = e, i
 			continue
 		}
 		if last != nil {
 			last[p.Key] = len(in)
 		}
-		in = append(in, e)
+		in, index = append(in, e), append(index, i)
 	}
 	leave()
 	begun, err := s.submit(&request{ctx: ctx, sync: true, shares: true, run: func(t *txn) error {
@@ -94,6 +105,11 @@ func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 	}, after: func() { s.announcePlans(in) }})
 	switch {
 	case err == nil:
+		for n, e := range in {
+			if e.exists {
+				errs[index[n]] = scheduler.ErrExists
+			}
+		}
 		return errs
 	case errors.Is(err, scheduler.ErrClosed):
 		return all(err)
@@ -141,8 +157,13 @@ func (t *txn) put(p *encoded) error {
 		}
 	}
 	if old.exists {
-		if h, _, err := decodeHead(old.body); err == nil && h.revision == p.revision {
+		h, _, err := decodeHead(old.body)
+		if err == nil && h.revision == p.revision {
 			return nil // sent again; it may have been claimed meanwhile
+		}
+		if err == nil && p.refuse {
+			p.exists = true
+			return nil
 		}
 		t.dropSchedule(old.action, old.due, p.key)
 	} else {

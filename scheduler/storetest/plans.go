@@ -42,6 +42,74 @@ func planRows() []row {
 			r.wantNone("there ")
 		}},
 
+		// PutNew stores what is not there, and leaves what is, whatever else is in
+		// the call: among the others, of another action, and one that was sent again.
+		{name: "putnew replaces nothing", run: func(r *rig) {
+			there := r.overdue("k2", 2, WithAction("shell"), Every(recurring, 0))
+			r.put(there)
+			var plans []*scheduler.Plan
+			want := make(map[int]error)
+			for i := range 250 {
+				plans = append(plans, NewPlan(fmt.Sprintf("k%d", i), WithAction([]string{"shell", "http"}[i%2])))
+			}
+			plans[2] = NewPlan("k2", WithAction("http"))
+			want[2] = scheduler.ErrExists
+			putNew := func() {
+				r.Helper()
+				sent := make([]*scheduler.Plan, len(plans))
+				for i, p := range plans {
+					sent[i] = p.Clone()
+				}
+				for i, err := range r.store.PutNew(r.ctx, sent) {
+					if !errors.Is(err, want[i]) {
+						r.Errorf("PutNew(%q): %v, want %v", plans[i].Key, err, want[i])
+					}
+				}
+			}
+			putNew()
+			r.wantPlan(there)
+			for _, i := range []int{0, 1, 3, 249} {
+				r.wantPlan(plans[i])
+			}
+			r.advance(there, there.Due+recurring)
+			putNew() // again: the same revisions
+			r.wantPlan(there)
+			if n := r.state().Plans; n != 250 {
+				r.Errorf("%d plans are stored, want 250", n)
+			}
+			for i := range plans {
+				plans[i], want[i] = NewPlan(plans[i].Key, WithAction("other")), scheduler.ErrExists
+			}
+			putNew()
+			r.wantPlan(there)
+			if got := r.due(r.shard(there), "other", 0, 1<<33); len(got) != 0 {
+				r.Errorf("Due shows %d plans that were not to be stored", len(got))
+			}
+		}},
+
+		// Of many who want a key at once, one gets it.
+		{name: "putnew at once", run: func(r *rig) {
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			stored := 0
+			for range 20 {
+				wg.Go(func() {
+					err := r.store.PutNew(r.ctx, []*scheduler.Plan{NewPlan("k")})[0]
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						stored++
+					} else if !errors.Is(err, scheduler.ErrExists) {
+						r.Errorf("PutNew: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			if stored != 1 {
+				r.Errorf("%d of 20 were stored, want 1", stored)
+			}
+		}},
+
 		// Every bit of a revision counts: it passes through scripts whose numbers
 		// are doubles.
 		{name: "revisions of 64 bits", run: func(r *rig) {

@@ -80,21 +80,29 @@ blanks at its ends in quotes. For shell and http it may be the command or the UR
 			options: []string{"--key", "--all"}, dashes: true, run: runPurge,
 		},
 		{
-			name: "import", args: "FILE", summary: "store the plans of a file, - for standard input",
+			name: "import", args: "[--replace] FILE", summary: "store the plans of a file, - for standard input",
 			help: `A plan a line, as set takes it, without "set":
   key second minute hour day month week action params
 or as a JSON object with these names (and is_time_out, count). Empty lines and
 lines that begin with # are nothing. Lines that cannot be stored are reported by
-number; the others are stored.`,
-			run: runImport, interruptsItself: true,
+number; the others are stored. They replace plans of their keys.
+
+Lines of export --ndjson are stored with their next times and counters; where
+there is a plan of the key it stays, but with --replace. So such an import can be
+run again; what was fired meanwhile is not fired again, as far as the history goes.`,
+			options: []string{"--replace"}, dashes: true, run: runImport, interruptsItself: true,
 		},
 		{
-			name: "export", args: "[PREFIX]", summary: "write the plans as lines that import reads",
+			name: "export", args: "[--ndjson] [PREFIX]", summary: "write the plans as lines that import reads",
 			help: `Secrets are written as they are. Of a plan with a count, what is left is written:
 the firings still to come and, if that is one, the time left until it; imported,
 its time runs from then. A calendar stays as it is. A plan that a line cannot hold
-(a parameter has a line break) is written as a JSON object, with -o json all are.`,
-			dashes: true, keys: true, run: runExport,
+(a parameter has a line break) is written as a JSON object, with -o json all are.
+
+--ndjson writes plans as they are, one JSON object a line, with their next times
+and counters: to move plans between stores, or to keep them. It is no snapshot:
+plans that fire meanwhile are written before or after it.`,
+			options: []string{"--ndjson"}, dashes: true, keys: true, run: runExport,
 		},
 		{name: "info", summary: "show what the server says about itself", run: runInfo},
 		{

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -14,13 +15,20 @@ import (
 )
 
 func runExport(ctx context.Context, s *session, args []string) error {
-	prefix, err := prefixOf("export", args)
+	values, words, err := options("export", args, "--ndjson")
+	if err != nil {
+		return err
+	}
+	prefix, err := prefixOf("export", append([]string{"--"}, words...))
 	if err != nil {
 		return err
 	}
 	server, err := s.client.Time(ctx)
 	if err != nil {
 		return err
+	}
+	if values["--ndjson"] != "" {
+		return s.exportRecords(ctx, prefix, server)
 	}
 	began := time.Now()
 	var left error // what is left out
@@ -48,6 +56,26 @@ func runExport(ctx context.Context, s *session, args []string) error {
 		}
 	}
 	return left
+}
+
+// exportRecords writes the plans with all that is known of them.
+func (s *session) exportRecords(ctx context.Context, prefix string, server time.Time) error {
+	bar := progressBar(s.err, -1, "export", false, isTerminal(s.err) && !isTerminal(s.process.Stdout))
+	defer bar.Clear()
+	err := writeJSON(s.out, headerRecord{recordHeader, recordVersion, server.Location().String(), server.UTC().Truncate(time.Second)})
+	n := 0
+	for p, perr := range s.client.Plans(ctx, prefix) {
+		if err = errors.Join(err, perr); err != nil {
+			return err
+		}
+		err = writeJSON(s.out, newPlanRecord(p))
+		n++
+		bar.Add(1)
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(s.out, endRecord{recordEnd, n})
 }
 
 // notText returns the name of a parameter whose value JSON cannot hold.

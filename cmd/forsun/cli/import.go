@@ -15,6 +15,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/snower/forsun/cmd/forsun/migrate"
 	"github.com/snower/forsun/rpc/wire"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/line"
@@ -27,11 +28,18 @@ const importBatch = 1000
 var errReported = errors.New("some lines were not stored")
 
 func runImport(ctx context.Context, s *session, args []string) error {
-	name, err := only(args, "import", "FILE")
+	values, words, err := options("import", args, "--replace")
 	if err != nil {
 		return err
 	}
-	im := &importer{s: s, name: name, bar: progressBar(s.err, -1, false)}
+	name, err := only(words, "import", "FILE")
+	if err != nil {
+		return err
+	}
+	im := &importer{
+		s: s, name: name, bar: progressBar(s.err, -1, "import", true, false),
+		target: migrate.NewTarget(s.client, scheduler.RestoreOptions{Replace: values["--replace"] != ""}),
+	}
 	r := s.in
 	if name == "-" {
 		if s.onTerminal && len(s.opts.Words) == 0 {
@@ -46,15 +54,22 @@ func runImport(ctx context.Context, s *session, args []string) error {
 		defer f.Close()
 		r = bufio.NewReaderSize(f, 64<<10)
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && isTerminal(s.err) {
-			im.bar = progressBar(s.err, info.Size(), true)
+			im.bar = progressBar(s.err, info.Size(), "import", true, true)
 		}
 	}
 	err = im.read(ctx, r)
 	im.bar.Clear()
 	if s.opts.Output == outputJSON {
-		writeJSON(s.out, map[string]int{"stored": im.stored, "failed": im.failed})
+		writeJSON(s.out, importReport{Failed: im.failed, Stored: im.stored, There: im.there, Fired: im.fired})
 	} else {
-		fmt.Fprintf(s.out, "%d stored, %d failed\n", im.stored, im.failed)
+		text := fmt.Sprintf("%d stored", im.stored)
+		if im.there > 0 {
+			text += fmt.Sprintf(", %d already there", im.there)
+		}
+		if im.fired > 0 {
+			text += fmt.Sprintf(", %d fired there already", im.fired)
+		}
+		fmt.Fprintf(s.out, "%s, %d failed\n", text, im.failed)
 	}
 	if im.reported > 0 {
 		err = errors.Join(errReported, err)
@@ -62,13 +77,23 @@ func runImport(ctx context.Context, s *session, args []string) error {
 	return err
 }
 
-// progressBar shows how much of a file is done, if it is visible: on a terminal.
-func progressBar(w io.Writer, size int64, visible bool) *progressbar.ProgressBar {
+// importReport is what became of the plans of a file, with -o json.
+type importReport struct {
+	Failed int `json:"failed"`
+	Stored int `json:"stored"`
+	There  int `json:"already_there,omitempty"` // records whose key has a plan
+	Fired  int `json:"already_fired,omitempty"` // records whose time has passed, and was fired there
+}
+
+// progressBar shows how much of something is done, in bytes of a file or in plans, if
+// it is visible: on a terminal. Of size -1 it is not known how much there is.
+func progressBar(w io.Writer, size int64, what string, inBytes, visible bool) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(size,
 		progressbar.OptionSetVisibility(visible),
 		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetDescription("import"),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(inBytes),
+		progressbar.OptionShowCount(),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetSpinnerChangeInterval(0), // which would take a goroutine
@@ -83,7 +108,19 @@ type importer struct {
 	batch []numbered
 	lines []report // of the lines since the last flush
 
-	stored, failed, reported int
+	// Lines of export --ndjson:
+	target  *migrate.Target
+	records []numberedPlan
+	begun   int // line of the header of the export that is read; 0: none
+	count   int // records since
+
+	stored, there, fired, failed, reported int
+}
+
+// numberedPlan is the record of a line.
+type numberedPlan struct {
+	line int
+	plan *scheduler.Plan
 }
 
 // numbered is the plan of a line.
@@ -105,6 +142,10 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 	for n := 1; ; n++ {
 		text, err := readLine(r)
 		if errors.Is(err, io.EOF) {
+			if im.begun > 0 {
+				im.refuse(n, badRecord("end of the file", fmt.Sprintf("here, after %d plans", im.count),
+					"after the end of the export: this file is not all of it"), "")
+			}
 			return im.flush(ctx)
 		}
 		im.bar.Add(len(text) + 1)
@@ -116,19 +157,71 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 			im.refuse(n, err, "; the import stops here")
 			return im.flush(ctx)
 		default:
-			request, ok, err := parseImportLine(text)
+			if kind := recordKind([]byte(text)); kind != "" {
+				err = im.record(ctx, n, kind, []byte(strings.TrimSpace(text)))
+			} else {
+				var request scheduler.Request
+				var ok bool
+				if request, ok, err = parseImportLine(text); err == nil && ok {
+					im.batch = append(im.batch, numbered{n, request})
+				}
+			}
 			if err != nil {
 				im.failed++
 				im.refuse(n, err, "")
-			} else if ok {
-				im.batch = append(im.batch, numbered{n, request})
 			}
 		}
-		if len(im.batch)+len(im.lines) >= importBatch {
+		if len(im.batch)+len(im.records)+len(im.lines) >= importBatch {
 			if err := im.flush(ctx); err != nil {
 				return err
 			}
 		}
+	}
+}
+
+// record reads a line of export --ndjson.
+func (im *importer) record(ctx context.Context, n int, kind string, text []byte) error {
+	switch kind {
+	case recordPlan:
+		p, err := parsePlanRecord(text)
+		im.count++
+		if err == nil {
+			im.records = append(im.records, numberedPlan{n, p})
+		}
+		return err
+	case recordHeader:
+		var h headerRecord
+		if err := parseRecord(text, &h); err != nil {
+			return err
+		}
+		if h.Version != recordVersion {
+			return badRecord("version", fmt.Sprint(h.Version), fmt.Sprintf("%d: this program knows no other", recordVersion))
+		}
+		im.begun, im.count = n, 0
+		im.compareZone(ctx, h.Zone)
+		return nil
+	case recordEnd:
+		var e endRecord
+		if err := parseRecord(text, &e); err != nil {
+			return err
+		}
+		begun := im.begun
+		im.begun = 0
+		if begun > 0 && e.Plans != im.count {
+			return badRecord("plans", fmt.Sprintf("%d at the end of the export, %d in the file", e.Plans, im.count), "as many: lines are missing, or too many")
+		}
+		return nil
+	}
+	return badRecord("forsun", scheduler.Shorten(kind, 64), "export, plan, end")
+}
+
+// compareZone warns if calendars mean something else here.
+func (im *importer) compareZone(ctx context.Context, zone string) {
+	server, err := im.s.client.Time(ctx)
+	if err == nil && server.Location().String() != zone {
+		im.bar.Clear()
+		fmt.Fprintf(im.s.err, "warning: these plans are from a forsund in the zone %s, this one is in %s: after their next time calendars without forsun.timezone come in %[2]s\n",
+			printable(scheduler.Shorten(zone, 64)), server.Location())
 	}
 }
 
@@ -207,6 +300,10 @@ func (im *importer) flush(ctx context.Context) error {
 	defer stop()
 	err := im.store(ctx, im.batch)
 	im.batch = im.batch[:0]
+	if err == nil {
+		err = im.restore(ctx)
+	}
+	im.records = im.records[:0]
 	slices.SortStableFunc(im.lines, func(a, b report) int { return a.line - b.line })
 	if len(im.lines) > 0 {
 		im.bar.Clear()
@@ -261,6 +358,42 @@ func (im *importer) store(ctx context.Context, batch []numbered) error {
 		return err
 	}
 	return im.store(ctx, rest[half:])
+}
+
+// restore stores records.
+func (im *importer) restore(ctx context.Context) error {
+	plans := make([]*scheduler.Plan, len(im.records))
+	for i, r := range im.records {
+		plans[i] = r.plan
+	}
+	answers, err := im.target.Store(ctx, plans)
+	var stop error
+	for i, a := range answers {
+		n := im.records[i].line
+		switch a.State {
+		case migrate.Stored:
+			im.stored++
+		case migrate.Exists:
+			im.there++
+		case migrate.Fired:
+			im.fired++
+		case migrate.Refused:
+			im.failed++
+			if !planError(a.Err) {
+				stop = a.Err
+			}
+		default: // no answer
+			im.refuse(n, err, "; the import stops here: it may be run again")
+			return err
+		}
+		if a.Err != nil {
+			im.refuse(n, a.Err, "")
+		}
+	}
+	if err == nil {
+		err = stop // the store's: it would say the same to all that follow
+	}
+	return err
 }
 
 // refuse notes why a line is not stored, or not surely.

@@ -121,7 +121,7 @@ func TestImport(t *testing.T) {
 	}
 	s.run("import", filepath.Join(t.TempDir(), "nosuch")).check(t, "no file", 1, "", "no such file")
 	s.run("import", t.TempDir()).check(t, "a directory", 1, "0 stored, 0 failed\n", "is a directory")
-	s.run("import").check(t, "no name", 1, "", "import: FILE is missing; usage: import FILE")
+	s.run("import").check(t, "no name", 1, "", "import: FILE is missing; usage: import [--replace] FILE")
 }
 
 // An import that loses its server says how far it came.

@@ -60,6 +60,12 @@ func start(t *testing.T, clock scheduler.Clock, firing bool) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, store, clock, firing)
+}
+
+// startOn starts one on a store, which it closes.
+func startOn(t *testing.T, store scheduler.Store, clock scheduler.Clock, firing bool) *server {
+	t.Helper()
 	registry, err := actions.New(actions.DefaultOptions("test"))
 	if err != nil {
 		t.Fatal(err)
