@@ -482,5 +482,10 @@ func exchange(addr string, request []byte) (string, error) {
 	}
 	b := make([]byte, 4096)
 	n, err := c.Read(b)
+	if err == nil && string(b[:n]) == "+OK\r\n" { // of the first of two commands
+		var more int
+		more, err = c.Read(b[n:])
+		n += more
+	}
 	return string(b[:n]), err
 }
