@@ -18,6 +18,7 @@ needed=(
 	"python3           test -x /usr/bin/python3"
 	"python3-thrift    /usr/bin/python3 -c 'import thrift'"
 	"haproxy           command -v haproxy"
+	"iproute2          command -v ip"
 	"systemd           command -v systemd-analyze"
 	"php-cli           command -v php"
 	"jq                command -v jq"
