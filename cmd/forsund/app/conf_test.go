@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -208,6 +209,18 @@ func TestConfErrors(t *testing.T) {
 		if got := strings.ReplaceAll(errText(err), path, "FILE"); got != row.want || !errors.As(err, &usage) {
 			t.Errorf("%s\ngot  %q (%T)\nwant %q", row.why, got, err, row.want)
 		}
+	}
+}
+
+// TestConfPipe: a pipe is no file, and is not waited for.
+func TestConfPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Parse([]string{"--conf", path}, environment(nil))
+	if got, want := errText(err), "--conf: "+path+" is not a file"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

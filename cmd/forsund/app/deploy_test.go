@@ -189,6 +189,27 @@ func TestDeployMake(t *testing.T) {
 	}
 }
 
+// TestDeployContext: what the image is built from has all that the programs need.
+func TestDeployContext(t *testing.T) {
+	t.Parallel()
+	sent := strings.Fields(readPage(t, "deploy/Dockerfile.dockerignore"))
+	out, err := tool(t, "go", "-C", root, "list", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}", "./cmd/forsund", "./cmd/forsun")
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	packages := 0
+	for path := range strings.FieldsSeq(out) {
+		packages++
+		top, _, _ := strings.Cut(strings.TrimPrefix(path, "github.com/snower/forsun/"), "/")
+		if !slices.Contains(sent, "!"+top) {
+			t.Errorf("%s is needed and left out", path)
+		}
+	}
+	if packages < 10 {
+		t.Errorf("go list found %d packages: %s", packages, out)
+	}
+}
+
 // TestDeployEntrypoint runs the image's entrypoint, on directories of its own in
 // place of the mounted ones: they belong to root, forsund does not run as root,
 // and it works.

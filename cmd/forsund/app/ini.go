@@ -29,21 +29,23 @@ type lineError struct {
 
 func (e *lineError) Error() string { return e.reason }
 
-// sectionLine is a line that begins a section, and maybe a comment after it.
+// sectionLine is a line that begins a section.
 var sectionLine = regexp.MustCompile(`^\[([^][]*)\]$`)
 
 // readINI reads a file as Python's configparser writes and reads them: sections in
 // brackets; "name = value" or "name: value"; comments are whole lines that begin
 // with # or ;. A value stands on one line, is not quoted, and "%" in it is itself.
 func readINI(path string) ([]iniLine, error) {
+	// Before it is opened: a pipe that nobody writes to would hold up the start. What a
+	// shell hands over as <(…) is under /dev.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !strings.HasPrefix(path, "/dev/") {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && !info.Mode().IsRegular() && !strings.HasPrefix(path, "/dev/") {
-		return nil, fmt.Errorf("%s is not a file", path)
-	}
 	data, err := io.ReadAll(io.LimitReader(file, maxConf+1))
 	if err != nil {
 		return nil, err
