@@ -198,6 +198,19 @@ func TestEngineFiresEachOnceAndNeverEarly(t *testing.T) {
 	})
 }
 
+// TestEngineClaimsAnyNumberOfBatchesReadAhead: the batches of a second grow, and must not
+// outgrow what a number holds. (They did: forsund died of 5,800 plans in one second.)
+func TestEngineClaimsAnyNumberOfBatchesReadAhead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, scheduler.SystemClock{}, func(o *scheduler.EngineOptions) { o.ClaimBatch = 1 })
+	const n = 200
+	due := time.Now().Unix() + 3
+	for i := range n {
+		r.put(t, storetest.NewPlan(fmt.Sprintf("p%d", i), storetest.WithDue(due)))
+	}
+	checkOnceNeverEarly(t, r.wait(t, "all ran", storetest.Ended(n)))
+}
+
 func TestEngineRetriesThenBuriesThenRedrives(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, scheduler.SystemClock{}, nil)

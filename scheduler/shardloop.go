@@ -440,7 +440,7 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 	}
 	ahead := l.ahead
 	l.ahead = nil
-	for size := claimFirst; len(ahead) > 0; size *= 2 {
+	for size := claimFirst; len(ahead) > 0; size = min(2*size, l.e.opts.ClaimBatch) {
 		for _, action := range l.e.claims() {
 			claims, ok := ahead[action]
 			if !ok {
