@@ -80,4 +80,7 @@ func (s *Store) shardOf(key string) *shardKeys {
 	return s.shards[s.ids[h.Sum64()%uint64(len(s.ids))]]
 }
 
+// ShardOf returns the shard of a key: see scheduler.PlanStore.
+func (s *Store) ShardOf(key string) int { return s.shardOf(key).id }
+
 var _ scheduler.Store = (*Store)(nil)

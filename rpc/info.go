@@ -47,6 +47,26 @@ func portOf(a net.Addr) int64 {
 	return 0
 }
 
+// Traffic is what came in over one interface.
+type Traffic struct {
+	Open      int64 // connections now
+	Accepted  int64 // connections so far
+	Answering int64 // requests now
+	Answered  int64 // requests so far
+	Failed    int64 // of these, with an unexpected error
+}
+
+// Traffic returns what came in, by interface: thrift and http.
+func (i *Info) Traffic() map[string]Traffic {
+	of := func(s *stats) Traffic {
+		return Traffic{
+			Open: s.connecting.Load(), Accepted: s.connected.Load(),
+			Answering: s.requesting.Load(), Answered: s.requested.Load(), Failed: s.failed.Load(),
+		}
+	}
+	return map[string]Traffic{"thrift": of(&i.thrift), "http": of(&i.http)}
+}
+
 // Map returns the 36 names clients know, all of them always, and their values
 // as strings: counts and bytes in decimal, CPU times in seconds, start_time as
 // a date, current_time as Unix seconds. plan_count is empty while the store

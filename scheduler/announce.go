@@ -102,6 +102,8 @@ func (a *announcer) runOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
+	heard := time.Now()
+	a.e.heard.Store(&heard)
 	now := time.Time{} // by the store's clock: when this replica was seen
 	for _, r := range all {
 		if r.ID == o.Replica {

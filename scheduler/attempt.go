@@ -38,6 +38,9 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	}
 	finish := Finish{Firing: f, Verdict: Done, Attempt: record}
 	if err == nil {
+		if f.Plan.Action == CanaryAction {
+			finish.Attempt = nil // or they would fill the history
+		}
 		return finish
 	}
 	record.Error = head(err.Error(), MaxOutput)
@@ -102,7 +105,7 @@ func (e *Engine) recovered(f *Firing, err *error) {
 	if p == nil {
 		return
 	}
-	e.log.Error().Interface("panic", p).Str("action", f.Plan.Action).Bytes("stack", debug.Stack()).Msg("action panicked")
+	f.log(e.log.Error()).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("action panicked")
 	if err != nil {
 		*err = fmt.Errorf("action %s panicked", f.Plan.Action)
 	}

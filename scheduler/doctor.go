@@ -128,7 +128,7 @@ type looked struct {
 
 func (s *Service) look(ctx context.Context) (l looked, err error) {
 	l.clock = s.clock.Now()
-	if l.shards, err = s.Shards(ctx); err != nil {
+	if l.shards, err = s.allShards(ctx); err != nil {
 		return l, fmt.Errorf("shards: %w", err)
 	}
 	if l.replicas, err = s.Replicas(ctx); err != nil {

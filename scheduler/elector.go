@@ -111,6 +111,9 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 	log := el.e.log.With().Int("shard", el.s.id).Uint64("term", lease.Term).Logger()
 	el.lease.Store(&lease)
 	el.s.lastRun.Store(&lastRun{time.Now()})
+	el.s.failing.Store(nil)
+	el.s.term.Store(lease.Term)
+	el.s.canary.reset()
 	select {
 	case <-el.s.give: // it was about an earlier term
 	default:
@@ -124,6 +127,9 @@ func (el *elector) lead(ctx context.Context, lease Lease) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { stop(newShardLoop(el.e, el.s, &el.lease).run(leading)) })
 	loops.Go(func() { stop(el.renew(leading)) })
+	if el.e.opts.Canary != 0 {
+		loops.Go(func() { el.e.keepCanary(leading, el.s) })
+	}
 	loops.Go(func() {
 		select {
 		case why := <-el.s.give:

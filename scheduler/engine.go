@@ -45,6 +45,10 @@ type EngineOptions struct {
 	DrainTimeout time.Duration // how long running attempts may go on when the engine stops
 	StoreTimeout time.Duration // bound on one call to the store
 	NewTicker    func() (Ticker, error)
+
+	// Canary is how often the canary of each shard fires, from 1 s to an hour, the same
+	// on all replicas; 0: there are none. See canary.go.
+	Canary time.Duration
 }
 
 // DefaultEngineOptions returns the options of a replica that leads and works.
@@ -102,6 +106,8 @@ func (o *EngineOptions) Validate() error {
 	bad(o.DrainTimeout < 0, "DrainTimeout", o.DrainTimeout, "0 or more")
 	bad(o.StoreTimeout <= 0, "StoreTimeout", o.StoreTimeout, "more than 0")
 	bad(o.NewTicker == nil, "NewTicker", nil, "a constructor")
+	bad(o.Canary != 0 && (o.Canary < time.Second || o.Canary > time.Hour || o.Canary%time.Second != 0),
+		"Canary", o.Canary, "whole seconds from 1s to 1h, or 0 for none")
 	return errors.Join(errs...)
 }
 
@@ -124,11 +130,14 @@ type Engine struct {
 	veterans atomic.Bool  // some of them have run since long before this one started
 	fleetOf  atomic.Int64 // live replicas, at least 1
 	started  time.Time
+	meters   meters
 
 	open    bool                     // others may add to
 	claimed atomic.Pointer[[]string] // the actions whose plans are claimed
 
-	stopping atomic.Bool // it leads nothing any more
+	stopping atomic.Bool               // it leads nothing any more
+	heard    atomic.Pointer[time.Time] // when the store last took an announcement (monotonic)
+	ticked   atomic.Pointer[time.Time] // when the ticker last woke (monotonic)
 }
 
 // shard is this replica's part in one shard.
@@ -139,9 +148,17 @@ type shard struct {
 	give    chan error              // this replica is to give its lease up, for this reason
 	leads   atomic.Bool             //
 	lastRun atomic.Pointer[lastRun] // when the shard loop last came round
+	term    atomic.Uint64           // of the last lease this replica had
+	failing atomic.Pointer[failing] // since when all passes have failed; nil: the last one did not
+	canary  canaryState
 }
 
 type lastRun struct{ at time.Time }
+
+type failing struct {
+	since time.Time
+	err   error
+}
 
 // NewEngine returns an engine that is not running yet.
 func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, log zerolog.Logger, opts EngineOptions) (*Engine, error) {
@@ -165,16 +182,28 @@ func NewEngine(store Store, actions Actions, clock Clock, counters *Counters, lo
 	}
 	// Last, so that they delay none that runs.
 	opts.Actions = slices.Concat(opts.Actions, opts.Forbidden)
+	metered := opts.Work
+	if opts.Canary != 0 {
+		opts.Actions = append(opts.Actions, CanaryAction)
+		if len(opts.Work) > 0 {
+			opts.Work = append(slices.Clone(opts.Work), CanaryAction)
+		}
+		actions = withCanary{actions}
+	}
 	e := &Engine{store: store, actions: actions, clock: clock, counters: counters, log: log, opts: opts, started: clock.Now()}
 	e.open = open
 	e.claimed.Store(&e.opts.Actions)
 	e.census.Store(1)
 	e.fleetOf.Store(1)
+	now := time.Now()
+	e.heard.Store(&now)
+	e.ticked.Store(&now)
 	for _, id := range store.ShardIDs() {
 		e.shards = append(e.shards, &shard{
 			id: id, hint: make(chan struct{}, 1), vacant: make(chan struct{}, 1), give: make(chan error, 1),
 		})
 	}
+	e.meters = newMeters(e.shards, metered)
 	e.workers = newWorkers(e)
 	e.fleet = newAnnouncer(e)
 	return e, nil
@@ -282,6 +311,9 @@ func (e *Engine) ClockWrong() error { return e.clocks.wrong() }
 
 // tick hands seconds to the shard loops until ctx is done.
 func (e *Engine) tick(ctx context.Context, ticker Ticker) {
+	started := time.Now()
+	e.ticked.Store(&started)
+	last := int64(0) // the second it woke at; 0 if no other is expected to follow
 	for {
 		t, err := ticker.Next(ctx)
 		if ctx.Err() != nil {
@@ -295,6 +327,16 @@ func (e *Engine) tick(ctx context.Context, ticker Ticker) {
 			continue
 		}
 		e.counters.Ticks.Add(1)
+		woke := time.Now()
+		e.ticked.Store(&woke)
+		if second := t.Now.Unix(); t.Stepped {
+			last = 0
+		} else {
+			if last != 0 && second > last+1 {
+				e.counters.MissedTicks.Add(second - last - 1)
+			}
+			last = second
+		}
 		if t.Stepped {
 			e.counters.ClockSteps.Add(1)
 			e.log.Warn().Time("now", t.Now).Msg("wall clock was set")

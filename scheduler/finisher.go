@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,8 @@ type finisher struct {
 	queue   []Finish
 	closed  bool
 	arrived chan struct{}
-	logged  time.Time // when a failure was logged last; of run only
+	logged  time.Time                 // when a failure was logged last; of run only
+	waiting atomic.Pointer[time.Time] // since when it has sent what is not answered (monotonic); nil: it has not
 }
 
 // finishLogEvery bounds how often failing finishes are logged.
@@ -80,6 +82,9 @@ func (f *finisher) next() (batch []Finish, closed bool) {
 // send delivers one batch; false if ctx ended before the store answered.
 func (f *finisher) send(ctx context.Context, batch []Finish) bool {
 	e := f.w.e
+	begun := time.Now()
+	f.waiting.Store(&begun)
+	defer f.waiting.Store(nil)
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		bounded, cancel := context.WithTimeout(ctx, e.opts.StoreTimeout)
 		answers, err := e.store.Finish(bounded, f.shard, e.opts.Replica, batch)
@@ -105,7 +110,13 @@ func (f *finisher) account(batch []Finish, answers []Finished) {
 	c := f.w.e.counters
 	var executed, failed int64
 	requeued := false
+	late := f.w.e.meters.late[f.shard]
+	var of *actionMeter
+	name := ""
 	for i, fin := range batch {
+		if line := f.w.e.log.Debug(); line.Enabled() {
+			fin.log(line, answers[i])
+		}
 		if fin.Attempt != nil {
 			executed++
 			if fin.Verdict != Done {
@@ -116,6 +127,17 @@ func (f *finisher) account(batch []Finish, answers []Finished) {
 			c.FinishLost.Add(1)
 			continue
 		}
+		if a := fin.Attempt; a != nil {
+			if of == nil || a.Action != name { // mostly they are all of one
+				name, of = a.Action, f.w.e.meters.action(a.Action)
+			}
+			of.add(a, answers[i])
+			if a.Attempt == 1 {
+				late.Observe(a.Late)
+			}
+		} else if fin.Verdict == Done && fin.Firing.Plan.Action == CanaryAction {
+			f.w.e.canaryFinished(f.shard, fin.Firing)
+		}
 		switch {
 		case fin.Verdict == Retry && answers[i] == FinishedOK:
 			c.Retried.Add(1)
@@ -125,8 +147,7 @@ func (f *finisher) account(batch []Finish, answers []Finished) {
 				break
 			}
 			c.Buried.Add(1)
-			f.w.e.log.Warn().Str("firing", string(fin.Attempt.Firing)).Str("key", fin.Attempt.Key).
-				Str("action", fin.Attempt.Action).Int("attempt", fin.Attempt.Attempt).Str("error", fin.Attempt.Error).Msg("dead letter")
+			fin.Firing.log(f.w.e.log.Warn()).Str("error", fin.Attempt.Error).Msg("dead letter")
 		case fin.Verdict == Defer:
 			requeued = true
 		}

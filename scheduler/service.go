@@ -34,6 +34,9 @@ type ServiceOptions struct {
 	// CheckTimeout bounds the store's part of Check, which reads all that is stored.
 	CheckTimeout time.Duration
 
+	// Canary says that each shard is to have one: then Shards does not count it.
+	Canary bool
+
 	// Refuse returns why nothing may be created here now, or nil: see
 	// Engine.ClockWrong. nil: there never is a reason.
 	Refuse func() error
@@ -54,14 +57,22 @@ type Service struct {
 	counters *Counters
 	opts     ServiceOptions
 	checks   checks
+	canaries map[int]string // their keys by shard; nil: there are none
 }
 
 // NewService returns a Service on store.
 func NewService(store Store, actions Actions, clock Clock, counters *Counters, opts ServiceOptions) *Service {
-	return &Service{
+	s := &Service{
 		store: store, actions: actions, clock: clock, counters: counters, opts: opts,
 		checks: checks{turn: make(chan struct{}, 1)},
 	}
+	if opts.Canary {
+		s.canaries = make(map[int]string)
+		for _, shard := range store.ShardIDs() {
+			s.canaries[shard] = CanaryKey(store, shard)
+		}
+	}
+	return s
 }
 
 // Now is the time as the service sees it.
@@ -167,6 +178,9 @@ func (s *Service) accept(ctx context.Context, r Request) (*time.Location, error)
 	if err := checkedKey(ctx, r.Key); err != nil {
 		return nil, err
 	}
+	if IsCanary(r.Key) {
+		return nil, fieldError(ErrNotAllowed, "key", r.Key, "keys that do not begin with "+CanaryPrefix+", which are forsun's own")
+	}
 	if err := r.Schedule.Validate(); err != nil {
 		return nil, err
 	}
@@ -238,6 +252,9 @@ func (s *Service) Get(ctx context.Context, key string) (*Plan, error) {
 	if err := checkedKey(ctx, key); err != nil {
 		return nil, err
 	}
+	if IsCanary(key) {
+		return nil, ErrNotFound
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	return s.store.Get(ctx, key)
@@ -248,6 +265,9 @@ func (s *Service) Get(ctx context.Context, key string) (*Plan, error) {
 func (s *Service) Remove(ctx context.Context, key string) (*Plan, error) {
 	if err := checkedKey(ctx, key); err != nil {
 		return nil, err
+	}
+	if IsCanary(key) {
+		return nil, ErrNotFound
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
@@ -274,7 +294,7 @@ func (s *Service) List(ctx context.Context, q ListQuery) ([]*Plan, string, error
 func (s *Service) list(ctx context.Context, q ListQuery) ([]*Plan, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	return s.store.List(ctx, q)
+	return withoutCanaries(s.store.List(ctx, q))
 }
 
 // DueAt returns a page of the plans whose next due second is q.Second.
@@ -284,7 +304,7 @@ func (s *Service) DueAt(ctx context.Context, q DueAtQuery) ([]*Plan, string, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	plans, next, err := s.store.DueAt(ctx, q)
+	plans, next, err := withoutCanaries(s.store.DueAt(ctx, q))
 	return keep(ctx, plans, func(p *Plan) string { return p.Key }), next, err
 }
 
@@ -425,8 +445,43 @@ func (s *Service) Preview(ctx context.Context, key string, n int) ([]int64, erro
 	return dues, nil
 }
 
-// Shards returns the state of every shard.
+// withoutCanaries drops forsun's own plans from a page.
+func withoutCanaries(plans []*Plan, next string, err error) ([]*Plan, string, error) {
+	return slices.DeleteFunc(plans, func(p *Plan) bool { return IsCanary(p.Key) }), next, err
+}
+
+// Shards returns the state of every shard, without the canaries but in what is
+// overdue.
 func (s *Service) Shards(ctx context.Context) ([]ShardState, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	states, err := s.allShards(ctx)
+	for i := range states {
+		if err := s.leaveOutCanary(ctx, &states[i]); err != nil {
+			return nil, err
+		}
+	}
+	return states, err
+}
+
+func (s *Service) leaveOutCanary(ctx context.Context, state *ShardState) error {
+	delete(state.Queued, CanaryAction)
+	delete(state.Running, CanaryAction)
+	key := s.canaries[state.Shard]
+	if key == "" || state.Plans == 0 {
+		return nil
+	}
+	switch _, err := s.store.Get(ctx, key); {
+	case err == nil:
+		state.Plans--
+	case !errors.Is(err, ErrNotFound):
+		return err
+	}
+	return nil
+}
+
+// allShards returns the state of every shard as it is.
+func (s *Service) allShards(ctx context.Context) ([]ShardState, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	states, err := s.store.Shards(ctx, s.clock.Now())

@@ -70,6 +70,9 @@ func (l *shardLoop) run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			quiet = false
+			if l.s.failing.Load() != nil {
+				l.s.failing.Store(nil)
+			}
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, ErrFenced):
@@ -80,6 +83,9 @@ func (l *shardLoop) run(ctx context.Context) error {
 		default:
 			l.e.counters.TickErrors.Add(1)
 			l.e.counters.StoreErrors.Add(1)
+			if l.s.failing.Load() == nil {
+				l.s.failing.Store(&failing{time.Now(), err})
+			}
 			if !quiet {
 				quiet = true
 				l.e.log.Error().Err(err).Int("shard", l.s.id).Msg("pass failed; trying on")
@@ -333,16 +339,20 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
 		skew, _ := l.e.clocks.correction()
 		slots := l.e.workers.reserveFor(l.s.id, action, l.e.ownShare(len(batch)))
+		backlog := l.e.opts.Backlog
+		if action == CanaryAction {
+			backlog = canaryBacklog
+		}
 		reply, err := l.e.store.Claim(bounded, ClaimBatch{
 			Lease: lease, Action: action, Cutoff: l.e.now().Unix(), Skew: skew,
-			Backlog: l.e.opts.Backlog, Claims: batch,
+			Backlog: backlog, Claims: batch,
 			Worker: l.e.opts.Replica, Slots: slots,
 		})
 		cancel()
 		if slots > 0 {
 			l.e.workers.started(l.s.id, action, reply.Firings, slots)
 		}
-		l.account(p, batch, reply, &got)
+		l.account(p, action, batch, reply, &got)
 		if err != nil {
 			return got, fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, action, err)
 		}
@@ -356,19 +366,28 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 
 // account counts answers and wakes the workers. Answers that come beside an error
 // stand.
-func (l *shardLoop) account(p *pass, batch []Claim, reply ClaimReply, got *claimed) {
+func (l *shardLoop) account(p *pass, action string, batch []Claim, reply ClaimReply, got *claimed) {
 	n := int64(0)
+	var others [ClaimFull + 1]int64
 	for i, a := range reply.Answers {
+		if a.Result > ClaimedOK && a.Result <= ClaimFull {
+			others[a.Result]++
+		}
 		switch a.Result {
 		case ClaimedOK:
 			n++
 			l.e.counters.Collapsed.Add(int64(batch[i].Missed))
+			if line := l.e.log.Debug(); line.Enabled() {
+				c := batch[i]
+				line.Str("firing", string(NewFiringID(c.Key, c.Revision, c.FireDue))).Str("key", c.Key).Str("action", action).
+					Int64("due", c.FireDue).Int("shard", l.s.id).Msg("claimed")
+			}
 		case ClaimGone:
 			l.e.counters.Cleared.Add(1)
 			got.progress = true
 		case ClaimBad: // quarantined, or refused: then reading it again would change nothing
 			l.e.counters.Cleared.Add(1)
-			l.e.log.Error().Int("shard", l.s.id).Str("key", batch[i].Key).Int64("due", batch[i].Due).Int64("next", batch[i].Next).Msg("a plan cannot be claimed")
+			l.e.log.Error().Int("shard", l.s.id).Str("key", batch[i].Key).Str("action", action).Int64("due", batch[i].Due).Int64("next", batch[i].Next).Msg("a plan cannot be claimed")
 		case ClaimChanged:
 			got.changed = true
 		case ClaimNotYet:
@@ -379,9 +398,19 @@ func (l *shardLoop) account(p *pass, batch []Claim, reply ClaimReply, got *claim
 			got.stop = true
 		}
 	}
+	for result, n := range others {
+		if n > 0 {
+			l.e.counters.NotClaimed[result].Add(n)
+		}
+	}
+	if action == CanaryAction {
+		l.s.canary.claimed(batch, reply.Answers)
+	}
 	if n > 0 {
 		got.progress = true
-		l.e.counters.Claimed.Add(n)
+		if action != CanaryAction {
+			l.e.counters.Claimed.Add(n)
+		}
 		if n > int64(len(reply.Firings)) {
 			l.e.workers.wake(l.s.id)
 		}

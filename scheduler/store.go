@@ -64,6 +64,10 @@ type PlanStore interface {
 	// be decoded is passed over.
 	List(ctx context.Context, q ListQuery) (plans []*Plan, next string, err error)
 
+	// ShardOf returns the id of the shard that key belongs to. It never changes
+	// while a store is open.
+	ShardOf(key string) int
+
 	// DueAt returns plans whose next due second is q.Second, ordered by key
 	// within an action, paged like List.
 	DueAt(ctx context.Context, q DueAtQuery) (plans []*Plan, next string, err error)
@@ -326,7 +330,7 @@ type Finish struct {
 	Firing  *Firing
 	Verdict Verdict
 	At      time.Time // for Retry and Defer
-	Attempt *Attempt  // what to record; nil for Defer and Return
+	Attempt *Attempt  // what to record; nil, as for Defer and Return: nothing
 }
 
 // Finished says what became of a Finish.

@@ -37,7 +37,7 @@ type workers struct {
 
 	mu       sync.Mutex
 	pools    map[string]*pool // by action
-	running  map[receipt]bool // what is in a slot
+	running  map[receipt]run  // what is in a slot
 	takes    map[int]*takes   // by shard: of its dispatcher
 	handed   map[int]*takes   // by shard: of its leader, whose claims hand out firings
 	ctx      context.Context  // of the attempts; nil until they may begin
@@ -93,6 +93,15 @@ func (p *pool) free() int {
 type takes struct {
 	begun, ended uint64          // its asking the store
 	lacking      map[string]bool // actions it had no slot to ask for
+	came         time.Time       // when it last came round (monotonic)
+	answered     time.Time       // when the store last answered it, or there was nothing to ask for (monotonic)
+}
+
+// run is a firing in a slot.
+type run struct {
+	firing   *Firing
+	began    time.Time     // when its attempt did (monotonic); zero: it has not
+	deadline time.Duration // of the attempt, once health has asked for it
 }
 
 // target is the slots of one target of an action.
@@ -106,7 +115,7 @@ type target struct {
 func newWorkers(e *Engine) *workers {
 	w := &workers{
 		e: e, wakeups: make(map[int]chan struct{}),
-		pools: make(map[string]*pool), running: make(map[receipt]bool),
+		pools: make(map[string]*pool), running: make(map[receipt]run),
 		takes:     make(map[int]*takes),
 		handed:    make(map[int]*takes),
 		finishers: make(map[int]*finisher),
@@ -117,6 +126,9 @@ func newWorkers(e *Engine) *workers {
 		slots := e.opts.Slots[name]
 		if slots == 0 {
 			slots = e.opts.DefaultSlots
+		}
+		if name == CanaryAction {
+			slots = canarySlots
 		}
 		w.pools[name] = &pool{action: action, slots: slots, targets: make(map[string]*target)}
 	}
@@ -152,6 +164,10 @@ func (w *workers) run(ctx context.Context, led <-chan struct{}) {
 	defer cut(nil)
 	w.mu.Lock()
 	w.ctx = attempting
+	for _, t := range w.takes {
+		t.came = time.Now()
+		t.answered = t.came
+	}
 	w.mu.Unlock()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
@@ -252,7 +268,12 @@ func (w *workers) takeOnce(ctx, attempting context.Context, shard int) (more boo
 	firings, more, err := w.e.store.Take(bounded, TakeRequest{Shard: shard, Worker: w.e.opts.Replica, Slots: slots})
 	cancel()
 	w.mu.Lock()
-	w.takes[shard].ended++
+	t := w.takes[shard]
+	t.ended++
+	t.came = time.Now()
+	if err == nil {
+		t.answered = t.came
+	}
 	filled := w.start(attempting, ctx.Err() != nil, firings, slots)
 	w.mu.Unlock()
 	return (more || filled) && err == nil, err
@@ -319,6 +340,9 @@ func (w *workers) reserve(shard int) map[string]int {
 	}
 	if len(slots) > 0 {
 		t.begun++
+	} else {
+		t.came = time.Now()
+		t.answered = t.came
 	}
 	return slots
 }
@@ -357,11 +381,11 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 		}
 		p.used++
 		if p.action == nil {
-			w.running[receipt{f.Shard, f.Receipt}] = true
+			w.running[receipt{f.Shard, f.Receipt}] = run{firing: f}
 			w.finishers[f.Shard].add(w.e.bury(f, w.e.unrunnable(f.Plan.Action)))
 			continue
 		}
-		w.running[receipt{f.Shard, f.Receipt}] = true
+		w.running[receipt{f.Shard, f.Receipt}] = run{firing: f}
 		if stopping {
 			w.e.counters.Returned.Add(1)
 			w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Return})
@@ -391,9 +415,11 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 
 // launch runs f, beside everything else. Call with mu held.
 func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f *Firing) {
+	now := time.Now()
+	w.running[receipt{f.Shard, f.Receipt}] = run{firing: f, began: now}
 	if t != nil {
 		t.running++
-		t.moved = time.Now()
+		t.moved = now
 		if t.running >= w.e.opts.TargetSlots && t.full.IsZero() {
 			t.full = t.moved
 		}
@@ -561,7 +587,7 @@ func (w *workers) sweepOnce(ctx context.Context, shard int, missing map[string]a
 	for _, id := range held {
 		begun, missed := missing[id]
 		switch {
-		case w.running[receipt{shard, id}]:
+		case w.running[receipt{shard, id}].firing != nil:
 		case !missed:
 			next[id] = arrivals{taken.begun, handed.begun}
 		case taken.ended < begun.taken || handed.ended < begun.handed: // what brings it may be under way still

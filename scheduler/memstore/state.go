@@ -71,6 +71,9 @@ func (s *Store) Shards(ctx context.Context, now time.Time) ([]scheduler.ShardSta
 	return []scheduler.ShardState{st}, nil
 }
 
+// ShardOf returns the one shard there is: see scheduler.PlanStore.
+func (s *Store) ShardOf(string) int { return shardID }
+
 // actionsByName returns all actions there are plans or firings of.
 func (s *Store) actionsByName() []*action { return s.work.byName() }
 
