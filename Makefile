@@ -44,12 +44,13 @@ image: ## build the container image IMAGE (forsun:latest) from deploy/Dockerfile
 servers:
 	@scripts/install-servers.sh
 
-test: servers $(BIN)/tools/staticcheck ## every check and every test (installs missing servers, needs root or sudo for that)
+test: servers $(BIN)/tools/staticcheck $(BIN)/tools/promrules ## every check and every test (installs missing servers, needs root or sudo for that)
 	@unformatted=$$(gofmt -l $(GOFILES)); \
 	  [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; } >&2
 	go vet ./...
 	$(BIN)/tools/staticcheck $(WRITTEN)
 	scripts/check.sh
+	$(BIN)/tools/promrules deploy/prometheus/*.yml deploy/grafana/*.json
 	CGO_ENABLED=1 go test -race -timeout $(TIMEOUT) -p $(PARALLEL) ./...
 
 lint: $(BIN)/tools/staticcheck $(BIN)/tools/gofumpt ## stricter than test: gofumpt and every staticcheck rule
@@ -74,6 +75,7 @@ clean: ## remove what was built; not the store of make run
 	rm -rf $(BIN)
 
 # The tools have a go.mod of their own, so that the product's graph stays small.
+$(BIN)/tools/promrules: scripts/tools/promrules/main.go
 $(BIN)/tools/%: scripts/tools/go.mod scripts/tools/go.sum
 	@mkdir -p $(BIN)/tools
 	@go -C scripts/tools build -o $(CURDIR)/$@ $$(go -C scripts/tools list tool | grep '/$*$$')
