@@ -225,7 +225,7 @@ const redisPort = "--driver-redis-port="
 func (f *fleet) launch(name, program string, args ...string) (*replica, error) {
 	r := &replica{f: f, name: name, args: args, log: filepath.Join(filepath.Dir(f.redis.Dir), "log-"+name+"-"+fmt.Sprint(time.Now().UnixNano()))}
 	own := []string{
-		"--port=0", "--http=127.0.0.1:0", "--log=" + r.log,
+		"--port=0", "--http=127.0.0.1:0", "--admin=127.0.0.1:0", "--log=" + r.log,
 		"--driver=redis", fmt.Sprintf("--driver-redis-server-id=0-%d", shards-1),
 	}
 	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, redisPort) }) {

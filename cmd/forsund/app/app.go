@@ -20,8 +20,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/snower/forsun/cmd/forsund/admin"
 	"github.com/snower/forsun/redisstore"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
@@ -54,8 +56,9 @@ type Process struct {
 // returns nil after an orderly stop. If it cannot start it leaves nothing behind:
 // ports, log and store are tried before anything is served or fired.
 func Run(ctx context.Context, o *Options, p Process) error {
-	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 3)}
+	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 4), watch: admin.NewWatch(), metrics: admin.NewRegistry()}
 	if err := a.start(ctx); err != nil {
+		a.watch.Drain()
 		unwound := a.steps.unwind(stopFailed)
 		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) && unwound == nil {
 			// While it waited for Redis.
@@ -90,6 +93,7 @@ func Run(ctx context.Context, o *Options, p Process) error {
 			a.super.ready()
 		}
 	}
+	a.watch.Drain()
 	if failure != nil {
 		a.log.Error().Err(failure).Msg("stopping, since forsund cannot go on")
 	}
@@ -117,9 +121,15 @@ type app struct {
 	stuck    func() string // why what was started makes no progress, "" if it does
 	status   func() string // in few words
 
+	watch   *admin.Watch
+	metrics *prometheus.Registry
+
+	adminAddr string // where it is served; "": nowhere
+
 	store       scheduler.Store
-	storeFailed <-chan error // why the store cannot go on; nil if it always can
-	ended       chan error   // what was to run for ever and did not
+	storeFailed <-chan error                              // why the store cannot go on; nil if it always can
+	promises    func(context.Context) []scheduler.Finding // what its configuration cannot promise; nil: it has none
+	ended       chan error                                // what was to run for ever and did not
 }
 
 // start brings everything up, each part noting how it is taken down. What can
@@ -138,6 +148,14 @@ func (a *app) start(ctx context.Context) error {
 		}
 		a.steps.push("http port", closing(httpListener))
 	}
+	var adminListener net.Listener
+	if a.o.Admin != "" {
+		host, port, _ := net.SplitHostPort(a.o.Admin) // checked by Parse
+		if adminListener, err = listen("--admin", host, port); err != nil {
+			return err
+		}
+		a.steps.push("admin port", closing(adminListener))
+	}
 	if a.log, a.logFile, err = openLog(a.o, a.p.Stderr, a.p.Env); err != nil {
 		return err
 	}
@@ -151,11 +169,27 @@ func (a *app) start(ctx context.Context) error {
 	if a.o.Driver == driverRedis {
 		a.super.starting("waiting for Redis")
 	}
+	if adminListener != nil {
+		// It is the first to answer and the last to stop: whoever asks is told that
+		// forsund waits for its store, or drains.
+		a.serveOn(adminListener, "admin server", admin.NewServer(a.watch, a.metrics, a.log))
+		a.adminAddr = adminListener.Addr().String()
+		if !isLoopback(adminListener) {
+			a.log.Warn().Str("address", a.adminAddr).
+				Msg("--admin listens beyond this machine: whoever can connect reads metrics and profiles, which show memory")
+		}
+	}
 	replica := replicaID()
 	if err := a.openStore(ctx, replica); err != nil {
 		return err
 	}
 	a.steps.push("store", func(context.Context) error { return a.store.Close() })
+	if s, ok := a.store.(interface {
+		Report(context.Context) []scheduler.Finding
+	}); ok {
+		a.promises = s.Report
+	}
+	a.store = admin.TimeStore(a.store, a.metrics)
 	return a.serve(ctx, replica, listener, httpListener)
 }
 

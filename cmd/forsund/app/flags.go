@@ -100,6 +100,11 @@ func flags() []group {
 				set: into(parseHostPort, func(o *Options) *string { return &o.HTTP }),
 			},
 			{
+				name: "admin", value: "ADMIN_BIND", fallback: "127.0.0.1:6459",
+				usage: "metrics, health and pprof for operators, who need no password there; none: nowhere",
+				set:   into(parseAdmin, func(o *Options) *string { return &o.Admin }),
+			},
+			{
 				name: "demon", usage: "run demon mode: detach, print the pid, or why it did not start; logs go to --log only",
 				set: into(parseBool, func(o *Options) *bool { return &o.Demon }),
 			},
@@ -250,6 +255,11 @@ func flags() []group {
 			{
 				name: "drain-timeout", value: "TIME", fallback: shortDuration(engine.DrainTimeout), usage: "how long running actions may go on when forsund is stopped",
 				set: into(between(0, 24*time.Hour), func(o *Options) *time.Duration { return &o.DrainTimeout }),
+			},
+			{
+				name: "canary", value: "TIME", fallback: "10s",
+				usage: "how often a plan of forsun's own goes all the way in each shard, to show that it works; the same on all replicas; 0: never",
+				set:   into(parseCanary, func(o *Options) *time.Duration { return &o.Canary }),
 			},
 		}},
 		{"actions", actionFlags()},

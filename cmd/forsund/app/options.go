@@ -32,6 +32,7 @@ type Options struct {
 	Bind      string         // address of the Thrift server, a host name or an IP
 	Port      int            // its port, 0 to 65535; 0: any free one
 	HTTP      string         // HOST:PORT of the HTTP server; "": none
+	Admin     string         // HOST:PORT of metrics, health and pprof; "": none
 	AllowCIDR []netip.Prefix // beside loopback, peers to let in without a token; nil: private networks
 	ShellFrom scheduler.ShellFrom
 
@@ -70,6 +71,7 @@ type Options struct {
 	Retry        scheduler.RetryPolicy
 	DrainTimeout time.Duration
 	Action       actionOptions
+	Canary       time.Duration // how often the canary of each shard fires; 0: there are none
 
 	ExtensionPath string   // absolute; "": none
 	Extensions    []string // executables in it, each an action
@@ -271,6 +273,23 @@ func parseHostPort(s string) (string, error) {
 		return "", notAllowed(s, "HOST:PORT, such as 127.0.0.1:9001")
 	}
 	return s, nil
+}
+
+// parseAdmin reads an address, or "none", or nothing, for none.
+func parseAdmin(s string) (string, error) {
+	if strings.EqualFold(strings.TrimSpace(s), "none") {
+		return "", nil
+	}
+	return parseHostPort(s)
+}
+
+// parseCanary reads how often canaries fire: whole seconds, or 0 for never.
+func parseCanary(s string) (time.Duration, error) {
+	d, err := parseDuration(s, 0, time.Hour)
+	if err != nil || d%time.Second != 0 {
+		return 0, notAllowed(s, "whole seconds from 1s to 1h, or 0 for no canaries")
+	}
+	return d, nil
 }
 
 // parseCIDRs reads networks and single addresses.

@@ -55,6 +55,7 @@ type forsund struct {
 	log     string // its log file
 	address string // where its Thrift server listens
 	http    string // and its HTTP server, if asked for
+	admin   string // and its admin server
 	stderr  bytes.Buffer
 	exited  chan struct{}
 }
@@ -64,7 +65,7 @@ func command(args ...string) *exec.Cmd { return commandOf(program, args...) }
 
 func commandOf(path string, args ...string) *exec.Cmd {
 	cmd := exec.Command(path, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "NO_COLOR=1"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "NO_COLOR=1", "FORSUN_ADMIN=127.0.0.1:0"}
 	return cmd
 }
 
@@ -89,6 +90,7 @@ func startProgram(t *testing.T, path, store string, args ...string) *forsund {
 	ready := p.waitLog("forsund is ready")
 	p.address, _ = ready["thrift"].(string)
 	p.http, _ = ready["http"].(string)
+	p.admin, _ = ready["admin"].(string)
 	return p
 }
 

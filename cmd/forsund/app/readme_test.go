@@ -151,7 +151,7 @@ func newExamples(t *testing.T) *examples {
 			"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "FORSUN_PORT=" + port,
 			"TZ=UTC", "LC_ALL=C.UTF-8", "NO_COLOR=1",
 		},
-		in:  strings.NewReplacer("/tmp/", dir+"/", "127.0.0.1:9001", p.http, "6458", port),
+		in:  strings.NewReplacer("/tmp/", dir+"/", "127.0.0.1:9001", p.http, "127.0.0.1:6459", p.admin, "6458", port),
 		out: strings.NewReplacer(dir+"/", "/tmp/", p.http, "127.0.0.1:9001", p.address, "127.0.0.1:6458"),
 	}
 }
@@ -229,6 +229,7 @@ var varying = []struct {
 	{regexp.MustCompile(`[+-]?\b\d+(\.\d+)?m?s\b`), "TOOK"},
 	{regexp.MustCompile(`\bv\d+\.\d+\.\d+[\w.-]*`), "VERSION"},
 	{regexp.MustCompile(`"(late|took)":[\d.]+`), `"$1":TOOK`},
+	{regexp.MustCompile(`"notes_age_seconds": [\d.]+`), `"notes_age_seconds": AGE`},
 	{regexp.MustCompile(`"sequence":"[\d.]+"`), `"sequence":SEQUENCE`},
 	{regexp.MustCompile(`(?m)^\d+ +TIME`), "ID TIME"},
 	{regexp.MustCompile(`[ \t]+`), " "},

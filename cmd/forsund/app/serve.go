@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/snower/forsun/actions"
 	"github.com/snower/forsun/actions/extension"
+	"github.com/snower/forsun/cmd/forsund/admin"
 	"github.com/snower/forsun/rpc"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/memstore"
@@ -40,6 +42,7 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 	serviceOpts.ShellFrom = a.o.ShellFrom
 	serviceOpts.Forbidden = a.o.forbidden()
 	serviceOpts.Refuse = engine.ClockWrong
+	serviceOpts.Canary = a.o.Canary != 0
 	service := scheduler.NewService(a.store, registry, scheduler.SystemClock{}, counters, serviceOpts)
 
 	rpcOpts := rpc.DefaultOptions()
@@ -52,11 +55,26 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 	if err != nil {
 		return err
 	}
+	if a.o.Canary == 0 {
+		if err := a.removeCanaries(); err != nil {
+			return err
+		}
+	}
 	if err := a.writePID(); err != nil {
 		return err
 	}
 
 	// From here on nothing fails any more, and things begin to happen.
+	a.watch.Attach(engine, service, a.promises)
+	a.metrics.MustRegister(admin.NewCollector(a.watch, rpcOpts.Info, a.p.Version))
+	watching, stopWatching := context.WithCancel(context.Background())
+	var watch sync.WaitGroup
+	watch.Go(func() { a.watch.Run(watching) })
+	a.steps.push("watch", func(context.Context) error {
+		stopWatching()
+		watch.Wait() // it asks the store, which is bounded
+		return nil
+	})
 	running, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	go func() {
@@ -78,7 +96,10 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 
 	a.serveOn(listener, "thrift server", rpc.NewServer(service, rpcOpts))
 	if httpListener != nil {
-		a.serveOn(httpListener, "http server", rpc.NewHTTPServer(service, rpcOpts))
+		server := rpc.NewHTTPServer(service, rpcOpts)
+		server.Handle("/livez", http.HandlerFunc(a.watch.Live))
+		server.Handle("/readyz", http.HandlerFunc(a.watch.Ready))
+		a.serveOn(httpListener, "http server", server)
 	}
 	a.announce(replica, plans, &rpcOpts, listener, httpListener)
 	return nil
@@ -187,6 +208,7 @@ func (a *app) tuned(opts scheduler.EngineOptions) scheduler.EngineOptions {
 	opts.Retry.Rate = a.o.Retry.Rate
 	opts.Retry.Max = max(opts.Retry.Max, a.o.Retry.Delay) // a longer first delay was asked for
 	opts.DrainTimeout = a.o.DrainTimeout
+	opts.Canary = a.o.Canary
 	return opts
 }
 
@@ -201,6 +223,13 @@ func (a *app) countPlans(service *scheduler.Service) (plans int64, err error) {
 		plans += s.Plans
 	}
 	return plans, nil
+}
+
+// removeCanaries removes what replicas with canaries have left.
+func (a *app) removeCanaries() error {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	return scheduler.RemoveCanaries(ctx, a.store)
 }
 
 // writePID writes the pid file, if one is wanted.
@@ -220,6 +249,9 @@ func (a *app) announce(replica string, plans int64, opts *rpc.Options, listener,
 	line := a.log.Info().Str("version", a.p.Version).Str("replica", replica).Str("thrift", listener.Addr().String())
 	if httpListener != nil {
 		line = line.Str("http", httpListener.Addr().String())
+	}
+	if a.adminAddr != "" {
+		line = line.Str("admin", a.adminAddr)
 	}
 	if a.o.Driver == driverRedis {
 		line = line.Str("store", "redis "+a.o.Redis.String()).Ints("shards", a.store.ShardIDs()).Bool("may_lead", a.o.Lead)
