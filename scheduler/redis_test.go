@@ -29,7 +29,7 @@ type replica struct {
 }
 
 // onRedis starts a replica on the server at addr.
-func onRedis(t *testing.T, addr, name string, shards []int) *replica {
+func onRedis(t *testing.T, addr, name string, shards []int, change ...func(*scheduler.EngineOptions)) *replica {
 	t.Helper()
 	r := &replica{rec: storetest.NewRecorder(), proxy: redistest.NewProxy(t, addr), log: &logLines{}}
 	log := zerolog.New(r.log)
@@ -44,12 +44,16 @@ func onRedis(t *testing.T, addr, name string, shards []int) *replica {
 	opts := scheduler.DefaultEngineOptions()
 	opts.Replica = name
 	opts.StoreTimeout = 2 * time.Second
+	for _, f := range change {
+		f(&opts)
+	}
 	counters := new(scheduler.Counters)
 	if r.engine, err = scheduler.NewEngine(store, actions, scheduler.SystemClock{}, counters, log, opts); err != nil {
 		t.Fatal(err)
 	}
 	sopts := scheduler.DefaultServiceOptions()
 	sopts.Refuse = r.engine.ClockWrong
+	sopts.Canary = opts.Canary != 0
 	r.service = scheduler.NewService(store, actions, scheduler.SystemClock{}, counters, sopts)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -41,6 +41,30 @@ func finishRows() []row {
 			}
 		}},
 
+		// Done without an attempt ends a firing all the same, and leaves no history.
+		{name: "done, unrecorded", run: func(r *rig) {
+			p := r.overdue("k", 3)
+			f := r.running(p, "w", r.now()+3600)
+			end := r.ending(f, scheduler.Done, time.Time{})
+			end.Attempt = nil
+			r.wantFinished("without an attempt", r.send(f.Shard, "w", end), scheduler.FinishedOK)
+			r.wantFinished("the same again", r.send(f.Shard, "w", end), scheduler.FinishedNotHeld)
+			r.wantHeld(f.Shard, "w")
+			if got := r.history(""); len(got) != 0 {
+				r.Errorf("history = %+v, want none", got)
+			}
+			if s := r.state(); s.Queued[p.Action]+s.Running[p.Action]+s.Retries+s.Dead != 0 {
+				r.Errorf("something is left: %+v", s)
+			}
+			got, err := r.store.Get(r.ctx, "k")
+			if err != nil {
+				r.Fatalf("Get: %v", err)
+			}
+			if got.Status != scheduler.StatusSucceeded {
+				r.Errorf("status %d, want %d", got.Status, scheduler.StatusSucceeded)
+			}
+		}},
+
 		// Retry queues the firing again at its time, with the next attempt, the
 		// same id and the same due second.
 		{name: "retry", run: func(r *rig) {
