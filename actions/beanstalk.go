@@ -99,7 +99,7 @@ func (a *Beanstalk) Execute(ctx context.Context, f *scheduler.Firing) (scheduler
 		return nil, err
 	}
 	fail := func(err error) error {
-		return attemptError("beanstalk", p.addr, f.Plan.Params, err, beanstalkRetryable(err))
+		return attemptError(ctx, "beanstalk", p.addr, f.Plan.Params, err, beanstalkRetryable(err))
 	}
 	l, err := lend(ctx, a.pool, p.addr, a.opts.MaxConnections)
 	if err != nil {

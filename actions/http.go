@@ -143,13 +143,13 @@ func (a *HTTP) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Outp
 	if err != nil {
 		return nil, err
 	}
-	secrets := p.secrets(f.Plan.Params)
+	secrets := append(p.secrets(f.Plan.Params), secretTexts(ctx, nil)...)
 	body, err := a.send(ctx, p, f)
 	if err != nil {
 		// The query stays out of the text: it is long, and no place for tokens,
 		// but they are put there.
-		where := url.URL{Scheme: p.url.Scheme, Host: p.url.Host, Path: p.url.Path}
-		err = mark(fmt.Errorf("http %s %s: %w", p.method, scheduler.Shorten(where.String(), 256), err))
+		where := scheduler.MaskText(p.url.Scheme+"://"+p.url.Host+p.url.EscapedPath(), secrets...)
+		err = mark(fmt.Errorf("http %s %s: %w", p.method, scheduler.Shorten(where, 256), err))
 	}
 	return body.output(secrets), hide(err, secrets)
 }
@@ -367,7 +367,10 @@ func connectError(ctx context.Context, err error) error {
 func (p httpParams) secrets(params map[string]string) []string {
 	secrets := scheduler.Secrets(params)
 	if p.password != "" {
-		secrets = append(secrets, p.password, base64.StdEncoding.EncodeToString([]byte(p.username+":"+p.password)))
+		secrets = append(secrets, scheduler.SecretTexts(p.password)...)
+	}
+	if p.basic {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte(p.username+":"+p.password)))
 	}
 	return secrets
 }

@@ -129,7 +129,7 @@ func (a *MySQL) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Out
 		return nil, err
 	}
 	fail := func(err error) error {
-		return attemptError("mysql", p.target.addr, f.Plan.Params, withoutStatement(p.sql, err), mysqlRetryable(err))
+		return attemptError(ctx, "mysql", p.target.addr, f.Plan.Params, withoutStatement(p.sql, err), mysqlRetryable(err))
 	}
 	l, err := lend(ctx, a.pool, p.target, p.maxConnections)
 	if err != nil {

@@ -34,11 +34,12 @@ func (h *head) Write(p []byte) (int, error) {
 // output returns what was kept as an action's output: secrets masked, valid
 // UTF-8, at most MaxOutput bytes. The half of a secret at a cut end is dropped.
 func (h *head) output(secrets []string) scheduler.Output {
-	text := strings.ToValidUTF8(string(h.kept), "\uFFFD")
+	text := string(h.kept)
 	if h.cut {
 		text = dropPartial(text, secrets)
 	}
-	text = scheduler.MaskText(text, secrets...)
+	// Before it is made UTF-8: a secret need not be.
+	text = strings.ToValidUTF8(scheduler.MaskText(text, secrets...), "\uFFFD")
 	if len(text) > scheduler.MaxOutput {
 		text = strings.ToValidUTF8(text[:scheduler.MaxOutput], "")
 	}
@@ -64,6 +65,28 @@ func dropPartial(text string, secrets []string) string {
 		end = min(end, i)
 	}
 	return text[:end]
+}
+
+// maskCut masks what is left of secrets that a server cut short where it quoted
+// them: four bytes or more of their beginning, right before a quote. MySQL quotes up
+// to 80 bytes, Redis up to 128.
+func maskCut(text string, secrets []string) string {
+	const least, most = 4, 256
+	for at := len(text) - 1; at >= least; at-- {
+		if !strings.ContainsRune("'\"`", rune(text[at])) {
+			continue
+		}
+		for _, secret := range secrets {
+			for n := min(len(secret)-1, at, most); n >= least; n-- {
+				if strings.HasSuffix(text[:at], secret[:n]) {
+					text = text[:at-n] + scheduler.Masked + text[at:]
+					at -= n
+					break
+				}
+			}
+		}
+	}
+	return text
 }
 
 // hide returns err without the secrets: its text is masked, errors.Is still

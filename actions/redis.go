@@ -155,14 +155,16 @@ func (a *Redis) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Out
 		return nil, err
 	}
 	fail := func(err error, retryable bool) error {
-		return attemptError("redis", p.target.addr, f.Plan.Params, err, retryable)
+		return attemptError(ctx, "redis", p.target.addr, f.Plan.Params, err, retryable)
 	}
+	expand, replace := expandSecrets(ctx), tokens(f)
+	p.target.user, p.target.password = expand(p.target.user), expand(p.target.password) // of AUTH
 	l, err := lend(ctx, a.pool, p.target, p.maxConnections)
 	if err != nil {
 		return nil, fail(err, redisRetryable(err))
 	}
 	release := l.Conn.conn.bind(ctx)
-	results := l.Conn.client.DoMulti(ctx, l.Conn.build(p.commands, tokens(f))...)
+	results := l.Conn.client.DoMulti(ctx, l.Conn.build(p.commands, func(word string) string { return expand(replace(word)) })...)
 	reusable := release() && !changesConnection(p.commands)
 
 	var out scheduler.Output

@@ -21,6 +21,8 @@ type Options struct {
 	// Noop adds the action "noop", which does nothing, for measurements.
 	Noop bool
 
+	// Secrets are what parameters may refer to as ${secret:NAME}; nil: none.
+	Secrets Secrets
 	// Egress is what the actions that connect to something may connect to; it stands
 	// for the Egress of each.
 	Egress Egress
@@ -73,6 +75,7 @@ func (o Options) Validate() error {
 // Get and Names are safe for concurrent use, Register is not.
 type Registry struct {
 	actions map[string]scheduler.Action
+	secrets Secrets
 }
 
 var _ scheduler.Actions = (*Registry)(nil)
@@ -86,7 +89,7 @@ func New(opts Options) (*Registry, error) {
 	for _, egress := range []*Egress{&opts.HTTP.Egress, &opts.Redis.Egress, &opts.Thrift.Egress, &opts.Beanstalk.Egress, &opts.MySQL.Egress} {
 		*egress = opts.Egress
 	}
-	r := &Registry{actions: make(map[string]scheduler.Action)}
+	r := &Registry{actions: make(map[string]scheduler.Action), secrets: opts.Secrets}
 	wanted := func(name string) bool {
 		return !opts.None && (len(opts.Names) == 0 || slices.Contains(opts.Names, name))
 	}
@@ -140,10 +143,14 @@ func IsName(s string) bool {
 	return len(s) >= 1 && len(s) <= 64
 }
 
-// Get implements scheduler.Actions.
+// Get implements scheduler.Actions: an action that was registered, its parameters'
+// references to secrets resolved.
 func (r *Registry) Get(name string) (scheduler.Action, bool) {
 	action, ok := r.actions[name]
-	return action, ok
+	if !ok {
+		return nil, false
+	}
+	return &revealing{name: name, action: action, secrets: r.secrets}, true
 }
 
 // Names implements scheduler.Actions: what is registered, in order.

@@ -91,7 +91,7 @@ func TestRegistryRegister(t *testing.T) {
 	if err := r.Register("my_own-1", own); err != nil {
 		t.Fatalf("Register: %v", err)
 	}
-	if got, ok := r.Get("my_own-1"); !ok || got != scheduler.Action(own) {
+	if got, ok := r.Get("my_own-1"); !ok || got.(*revealing).action != scheduler.Action(own) {
 		t.Errorf("Get: got %v, want what was registered", got)
 	}
 	if _, ok := r.Get("unknown"); ok {

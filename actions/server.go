@@ -163,10 +163,11 @@ func cause(ctx context.Context, err error) error {
 const maxErrorText = 1 << 10
 
 // attemptError is err as Execute returns it: it names action and peer, holds no
-// secret of params, is of bounded length, and is marked if worth a retry.
+// secret of params or ctx, is of bounded length, and is marked if worth a retry.
 // errors.Is finds what is inside err.
-func attemptError(action, addr string, params map[string]string, err error, retryable bool) error {
-	text := scheduler.MaskText(action+" "+addr+": "+err.Error(), scheduler.Secrets(params)...)
+func attemptError(ctx context.Context, action, addr string, params map[string]string, err error, retryable bool) error {
+	secrets := secretTexts(ctx, params)
+	text := maskCut(scheduler.MaskText(action+" "+addr+": "+err.Error(), secrets...), secrets)
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
 	}

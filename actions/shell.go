@@ -142,7 +142,12 @@ func (a *Shell) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Out
 	if err != nil {
 		return nil, err
 	}
-	secrets := scheduler.Secrets(f.Plan.Params)
+	expand := expandSecrets(ctx)
+	for i, pair := range p.env {
+		name, value, _ := strings.Cut(pair, "=") // the name is as it was checked
+		p.env[i] = name + "=" + expand(value)
+	}
+	secrets := secretTexts(ctx, f.Plan.Params)
 	printed, err := a.run(ctx, p, f)
 	return printed.output(secrets), hide(err, secrets)
 }

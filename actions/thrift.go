@@ -103,7 +103,7 @@ func (a *Thrift) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Ou
 		return nil, err
 	}
 	if err := a.call(ctx, p, f); err != nil {
-		return nil, attemptError("thrift", p.addr, f.Plan.Params, err, thriftRetryable(err))
+		return nil, attemptError(ctx, "thrift", p.addr, f.Plan.Params, err, thriftRetryable(err))
 	}
 	return nil, nil
 }

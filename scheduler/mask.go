@@ -2,9 +2,11 @@ package scheduler
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -92,11 +94,42 @@ func Secrets(params map[string]string) []string {
 	return secrets
 }
 
-// encodings returns s as it may come back from a peer.
-func encodings(s string) []string {
-	quoted, _ := json.Marshal(s) // a string never fails
-	return []string{url.QueryEscape(s), url.PathEscape(s), string(quoted[1 : len(quoted)-1])}
+// SecretTexts returns secrets for MaskText, each also in the forms that a peer may
+// give it back in.
+func SecretTexts(secrets ...string) []string {
+	var texts []string
+	for _, s := range secrets {
+		if s == "" {
+			continue
+		}
+		for _, form := range append(encodings(s), s) {
+			if !slices.Contains(texts, form) {
+				texts = append(texts, form)
+			}
+		}
+	}
+	return texts
 }
+
+// encodings returns s as it may come back from a peer: as a query, a path, any
+// part of a URL, JSON (of those that escape <, > and & and those that do not) and
+// Go write it, and in base64.
+func encodings(s string) []string {
+	query := url.QueryEscape(s)
+	var plain strings.Builder
+	encoder := json.NewEncoder(&plain)
+	encoder.SetEscapeHTML(false)
+	encoder.Encode(s) // a string never fails
+	quoted, _ := json.Marshal(s)
+	return []string{
+		query, url.PathEscape(s), strings.ReplaceAll(query, "+", "%20"),
+		unquoted(string(quoted)), unquoted(strings.TrimSuffix(plain.String(), "\n")), unquoted(strconv.Quote(s)),
+		base64.StdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s)),
+	}
+}
+
+// unquoted takes the quotes off a text in quotes.
+func unquoted(s string) string { return s[1 : len(s)-1] }
 
 // MaskText returns s with every occurrence of a secret, and the user
 // information of every URL, replaced by Masked. Secrets of up to three bytes

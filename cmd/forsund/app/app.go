@@ -57,6 +57,7 @@ type Process struct {
 // ports, log and store are tried before anything is served or fired.
 func Run(ctx context.Context, o *Options, p Process) error {
 	a := &app{o: o, p: p, log: zerolog.Nop(), ended: make(chan error, 4), watch: admin.NewWatch(), metrics: admin.NewRegistry()}
+	a.secrets.path, a.secrets.env = o.SecretsFile, p.Env
 	if err := a.start(ctx); err != nil {
 		a.watch.Drain()
 		unwound := a.steps.unwind(stopFailed)
@@ -115,6 +116,7 @@ type app struct {
 	logFile *logFile // nil without one
 	steps   steps    // to take down what stands
 	reloads reloads  // to read again what may have changed
+	secrets secrets  // what plans may name
 	super   *supervisor
 
 	stopping atomic.Bool   // steps are being taken down
@@ -164,6 +166,11 @@ func (a *app) start(ctx context.Context) error {
 		a.reloads.add("log file", a.logFile.Reopen)
 	}
 	routeSlog(a.log)
+	if err := a.secrets.load(); err != nil {
+		return err
+	}
+	if a.o.SecretsFile != "" {
+		a.reloads.add("secrets file", a.secrets.load)
 	a.super = newSupervisor(a.p.Env, os.Getpid(), a.log)
 	forgetSupervisor()
 	if a.o.Driver == driverRedis {

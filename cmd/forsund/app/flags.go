@@ -212,6 +212,10 @@ func flags() []group {
 				name: "egress-deny", value: "NETWORKS", list: true, usage: "networks that they may not be in, whatever --egress-allow says, commas between",
 				showing: "none more", set: into(parseEgress, func(o *Options) *[]netip.Prefix { return &o.Egress.Deny }),
 			},
+			{
+				name: "secrets-file", value: "FILE", usage: "secrets that plans may name as ${secret:NAME}, a line of NAME=value each; others may not read it; read again at SIGHUP; what it does not have is looked for as FORSUN_SECRET_NAME in the environment",
+				showing: "none", set: into(parsePath, func(o *Options) *string { return &o.SecretsFile }),
+			},
 		}},
 		{"firing", []flag{
 			{

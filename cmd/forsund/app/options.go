@@ -43,8 +43,9 @@ type Options struct {
 	TLSClientCA    string // "": no certificates of clients
 	AuditLog       string // absolute; "": the log; auditOff: nowhere
 
-	ShellAllow actions.ShellAllow // what shell plans may run
-	Egress     actions.Egress     // what the actions may connect to
+	ShellAllow  actions.ShellAllow // what shell plans may run
+	Egress      actions.Egress     // what the actions may connect to
+	SecretsFile string             // absolute; "": none
 
 	Demon    bool          // detach from the terminal
 	PIDFile  string        // absolute; "": none
@@ -91,7 +92,7 @@ func (o *Options) known() []string {
 // Reloads says whether SIGHUP has something to read again. If not, it is what a
 // terminal sends when it goes away.
 func (o *Options) Reloads() bool {
-	return o.LogFile != "" || o.TokenFile != "" || o.TLSCert != "" || o.auditFile() != ""
+	return o.LogFile != "" || o.TokenFile != "" || o.TLSCert != "" || o.auditFile() != "" || o.SecretsFile != ""
 }
 
 // UsageError is a command line, or an environment, that cannot be understood.

@@ -109,6 +109,7 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 func (a *app) newRegistry() (*actions.Registry, error) {
 	opts := actions.DefaultOptions(a.p.Version)
 	opts.Egress = a.o.Egress
+	opts.Secrets = a.secrets.get
 	opts.Shell.Allow = a.o.ShellAllow
 	for _, name := range a.o.Actions {
 		switch {
