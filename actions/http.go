@@ -143,7 +143,7 @@ func (a *HTTP) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Outp
 	if err != nil {
 		return nil, err
 	}
-	secrets := append(p.secrets(f.Plan.Params), secretTexts(ctx, nil)...)
+	secrets := append(p.secrets(f.Plan.Params), scheduler.SecretsOf(ctx, nil)...)
 	body, err := a.send(ctx, p, f)
 	if err != nil {
 		// The query stays out of the text: it is long, and no place for tokens,

@@ -34,12 +34,12 @@ func (h *head) Write(p []byte) (int, error) {
 // output returns what was kept as an action's output: secrets masked, valid
 // UTF-8, at most MaxOutput bytes. The half of a secret at a cut end is dropped.
 func (h *head) output(secrets []string) scheduler.Output {
-	text := string(h.kept)
+	mask := scheduler.MaskText
 	if h.cut {
-		text = dropPartial(text, secrets)
+		mask = scheduler.MaskHead
 	}
 	// Before it is made UTF-8: a secret need not be.
-	text = strings.ToValidUTF8(scheduler.MaskText(text, secrets...), "\uFFFD")
+	text := strings.ToValidUTF8(mask(string(h.kept), secrets...), "\uFFFD")
 	if len(text) > scheduler.MaxOutput {
 		text = strings.ToValidUTF8(text[:scheduler.MaxOutput], "")
 	}
@@ -47,24 +47,6 @@ func (h *head) output(secrets []string) scheduler.Output {
 		return nil
 	}
 	return scheduler.Output(text)
-}
-
-// dropPartial cuts off the end of text where it is the beginning of a secret, or
-// of a URL whose user information may not have ended.
-func dropPartial(text string, secrets []string) string {
-	end := len(text)
-	for _, secret := range secrets {
-		for n := min(len(secret)-1, len(text)); n > 0; n-- {
-			if strings.HasSuffix(text, secret[:n]) {
-				end = min(end, len(text)-n)
-				break
-			}
-		}
-	}
-	if i := strings.LastIndex(text, "://"); i >= 0 && !strings.ContainsAny(text[i+3:], "/?#@ \t\r\n\"'") {
-		end = min(end, i)
-	}
-	return text[:end]
 }
 
 // maskCut masks what is left of secrets that a server cut short where it quoted

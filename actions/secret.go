@@ -104,7 +104,16 @@ func (a *revealing) Check(params map[string]string) error {
 	if err != nil {
 		return unmarked(err)
 	}
-	return r.hideField(a.action.Check(r.params), params)
+	if a, ok := a.action.(HidingChecker); ok {
+		return r.hideError(a.CheckHiding(r.params, r.texts), params)
+	}
+	return r.hideError(a.action.Check(r.params), params)
+}
+
+// HidingChecker is an action that is told at creation, too, what it must not show:
+// one that has other ways to show it than the error.
+type HidingChecker interface {
+	CheckHiding(params map[string]string, secrets []string) error
 }
 
 // unmarked is err without the mark that it is worth another attempt, which is
@@ -155,8 +164,9 @@ func (a *revealing) Execute(ctx context.Context, f *scheduler.Firing) (out sched
 	}()
 	firing, plan := *f, *f.Plan
 	plan.Params, firing.Plan = r.params, &plan
-	out, err = a.action.Execute(context.WithValue(ctx, revealedKey{}, r), &firing)
-	return r.hideOutput(out), hide(r.hideField(err, f.Plan.Params), r.texts)
+	ctx = scheduler.WithSecrets(context.WithValue(ctx, revealedKey{}, r), r.texts)
+	out, err = a.action.Execute(ctx, &firing)
+	return r.hideOutput(out), r.hideError(err, f.Plan.Params)
 }
 
 // reveal resolves what params refer to. Errors are *scheduler.FieldError, marked as
@@ -273,40 +283,42 @@ func expandSecrets(ctx context.Context) func(string) string {
 	}
 }
 
-// secretTexts returns what must not be shown of an attempt with these parameters:
-// see scheduler.Secrets, and the secrets that they referred to.
-func secretTexts(ctx context.Context, params map[string]string) []string {
-	texts := scheduler.Secrets(params)
-	if r, ok := ctx.Value(revealedKey{}).(*revealed); ok {
-		texts = append(texts, r.texts...)
+// hideError returns err without the secrets. It is retryable if it was, and
+// errors.Is finds what it was; of the types in it only a *scheduler.FieldError
+// stays.
+func (r *revealed) hideError(err error, stored map[string]string) error {
+	if err == nil {
+		return nil
 	}
-	return texts
+	if again, ok := errors.AsType[*scheduler.RetryableError](err); ok {
+		return &scheduler.RetryableError{Err: r.hideError(again.Err, stored), After: again.After}
+	}
+	if field, ok := errors.AsType[*scheduler.FieldError](err); ok {
+		hidden := *field
+		if hidden.Value != "" && strings.Contains(stored[strings.TrimPrefix(field.Field, "params.")], secretOpen) {
+			hidden.Value = scheduler.Masked // what is shown of it may be cut short, where masking does not find it
+		}
+		for _, text := range []*string{&hidden.Field, &hidden.Value, &hidden.Allowed} {
+			*text = scheduler.MaskText(*text, r.texts...)
+		}
+		return &hidden
+	}
+	return &hiddenError{text: r.mask(err.Error()), inner: err}
 }
 
-// hideField takes the value out of a FieldError about a parameter that refers to a
-// secret: it may be cut short, where masking does not find it.
-func (r *revealed) hideField(err error, stored map[string]string) error {
-	field, ok := errors.AsType[*scheduler.FieldError](err)
-	if !ok {
-		return err
+// mask masks a text that may have been cut off within a secret, by an action that
+// knows of none, between two characters.
+func (r *revealed) mask(text string) string {
+	if len(text) > scheduler.MaxOutput-utf8.UTFMax {
+		return scheduler.MaskHead(text, r.texts...)
 	}
-	hidden := *field
-	if strings.Contains(stored[strings.TrimPrefix(field.Field, "params.")], secretOpen) && hidden.Value != "" {
-		hidden.Value = scheduler.Masked
-	}
-	hidden.Value = scheduler.MaskText(hidden.Value, r.texts...)
-	hidden.Allowed = scheduler.MaskText(hidden.Allowed, r.texts...)
-	return &hidden
+	return scheduler.MaskText(text, r.texts...)
 }
 
-// hideOutput masks an output that may have been cut off within a secret.
+// hideOutput masks an output.
 func (r *revealed) hideOutput(out scheduler.Output) scheduler.Output {
 	if len(out) == 0 {
 		return out
 	}
-	text := string(out)
-	if len(text) >= scheduler.MaxOutput {
-		text = dropPartial(text, r.texts)
-	}
-	return scheduler.Output(scheduler.MaskText(text, r.texts...))
+	return scheduler.Output(r.mask(string(out)))
 }

@@ -166,7 +166,7 @@ const maxErrorText = 1 << 10
 // secret of params or ctx, is of bounded length, and is marked if worth a retry.
 // errors.Is finds what is inside err.
 func attemptError(ctx context.Context, action, addr string, params map[string]string, err error, retryable bool) error {
-	secrets := secretTexts(ctx, params)
+	secrets := scheduler.SecretsOf(ctx, params)
 	text := maskCut(scheduler.MaskText(action+" "+addr+": "+err.Error(), secrets...), secrets)
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"

@@ -147,7 +147,7 @@ func (a *Shell) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Out
 		name, value, _ := strings.Cut(pair, "=") // the name is as it was checked
 		p.env[i] = name + "=" + expand(value)
 	}
-	secrets := secretTexts(ctx, f.Plan.Params)
+	secrets := scheduler.SecretsOf(ctx, f.Plan.Params)
 	printed, err := a.run(ctx, p, f)
 	return printed.output(secrets), hide(err, secrets)
 }

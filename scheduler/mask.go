@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
@@ -109,6 +110,40 @@ func SecretTexts(secrets ...string) []string {
 		}
 	}
 	return texts
+}
+
+// secretsKey is what WithSecrets puts into a context.
+type secretsKey struct{}
+
+// WithSecrets returns a context of an attempt that must not show texts, beside what
+// the names of its parameters say.
+func WithSecrets(ctx context.Context, texts []string) context.Context {
+	return context.WithValue(ctx, secretsKey{}, texts)
+}
+
+// SecretsOf returns, for MaskText, what an attempt with ctx and params must not show:
+// Secrets and what WithSecrets was told.
+func SecretsOf(ctx context.Context, params map[string]string) []string {
+	more, _ := ctx.Value(secretsKey{}).([]string)
+	return append(Secrets(params), more...)
+}
+
+// MaskHead is MaskText of a text whose end was cut off: what may be the beginning
+// of a secret there, or of a URL whose user information has not ended, is dropped.
+func MaskHead(s string, secrets ...string) string {
+	end := len(s)
+	for _, secret := range secrets {
+		for n := min(len(secret)-1, len(s)); n > 0; n-- {
+			if strings.HasSuffix(s, secret[:n]) {
+				end = min(end, len(s)-n)
+				break
+			}
+		}
+	}
+	if i := strings.LastIndex(s, "://"); i >= 0 && !strings.ContainsAny(s[i+3:], "/?#@ \t\r\n\"'") {
+		end = min(end, i)
+	}
+	return MaskText(s[:end], secrets...)
 }
 
 // encodings returns s as it may come back from a peer: as a query, a path, any

@@ -178,7 +178,11 @@ func (x *Extension) Timeout(map[string]string) time.Duration {
 
 // Check implements scheduler.Action. While the process is away, or does not answer
 // in time, it is a *scheduler.FieldError of kind ErrNotAllowed, for "action".
-func (x *Extension) Check(params map[string]string) error {
+func (x *Extension) Check(params map[string]string) error { return x.CheckHiding(params, nil) }
+
+// CheckHiding is Check of parameters that hold secrets, which neither the error nor
+// the log may show, beside those that their names tell of.
+func (x *Extension) CheckHiding(params map[string]string, secrets []string) error {
 	p, err := x.current()
 	if err != nil {
 		return x.notNow(err.Error())
@@ -200,7 +204,7 @@ func (x *Extension) Check(params map[string]string) error {
 	case <-ctx.Done():
 		return x.notNow(fmt.Sprintf("%d checks wait for its answer", maxChecks))
 	}
-	secrets, left := scheduler.Secrets(params), false
+	secrets, left := append(scheduler.Secrets(params), secrets...), false
 	c := &call{want: typeChecked, secrets: secrets}
 	m, err := p.ask(ctx, c, func(id uint64) any { return checkRequest{typeCheck, id, params} }, func() { left = p.leave(c) })
 	if !left {
@@ -251,7 +255,7 @@ func (x *Extension) Execute(ctx context.Context, f *scheduler.Firing) (scheduler
 	case <-ctx.Done():
 		return nil, scheduler.Retryable(x.wrap(context.Cause(ctx)))
 	}
-	secrets := scheduler.Secrets(f.Plan.Params)
+	secrets := scheduler.SecretsOf(ctx, f.Plan.Params)
 	m, err := p.ask(ctx, &call{want: typeResult, secrets: secrets},
 		func(id uint64) any {
 			return executeRequest{

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -50,7 +51,24 @@ type process struct {
 	mu      sync.Mutex
 	last    uint64 // id given
 	pending map[uint64]*call
+	recent  []told // what it may still write of, the oldest first
+	bytes   int    // of all of them
 }
+
+// told is what was secret in a question that has ended.
+type told struct {
+	at      time.Time
+	secrets []string
+	bytes   int
+}
+
+const (
+	// toldFor is how long what a process writes is still searched for the secrets of
+	// what has ended: its standard error is read beside its answers, and may lag.
+	toldFor = 10 * time.Second
+	// toldBytes bounds what is kept for that.
+	toldBytes = 4 << 20
+)
 
 // call is a question that has not been answered.
 type call struct {
@@ -357,6 +375,7 @@ func (p *process) hangs() {
 // process. An error is why there is no answer.
 func (p *process) ask(ctx context.Context, c *call, question func(id uint64) any, late func()) (message, error) {
 	c.answer = make(chan message, 1)
+	defer func() { p.remember(c.secrets) }()
 	p.mu.Lock()
 	p.last++
 	id := p.last
@@ -400,12 +419,38 @@ func (p *process) lastAnswer(c *call) (message, error) {
 	}
 }
 
-// secrets are those of everything that runs.
+// remember keeps the secrets of a question that has ended for a while.
+func (p *process) remember(secrets []string) {
+	if len(secrets) == 0 {
+		return
+	}
+	secrets = slices.Sorted(slices.Values(secrets)) // in one order, to be compared
+	t := told{at: time.Now(), secrets: secrets}
+	for _, s := range secrets {
+		t.bytes += len(s)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.recent); n > 0 && slices.Equal(p.recent[n-1].secrets, secrets) {
+		p.recent[n-1].at = t.at
+		return
+	}
+	p.recent, p.bytes = append(p.recent, t), p.bytes+t.bytes
+	for len(p.recent) > 1 && (p.bytes > toldBytes || t.at.Sub(p.recent[0].at) > toldFor) {
+		p.bytes -= p.recent[0].bytes
+		p.recent = p.recent[1:]
+	}
+}
+
+// secrets are those of everything that runs, or ran a moment ago.
 func (p *process) secrets() (all []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.pending {
 		all = append(all, c.secrets...)
+	}
+	for _, t := range p.recent {
+		all = append(all, t.secrets...)
 	}
 	return all
 }

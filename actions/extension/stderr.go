@@ -35,7 +35,11 @@ func (p *process) logErrors() {
 			dropped++
 		default:
 			lines++
-			line = scheduler.MaskText(strings.ToValidUTF8(line, "\uFFFD"), p.secrets()...)
+			mask := scheduler.MaskText
+			if cut {
+				mask = scheduler.MaskHead
+			}
+			line = strings.ToValidUTF8(mask(line, p.secrets()...), "\uFFFD")
 			entry := p.opts.Log.Info().Str("extension", p.opts.Name)
 			if cut {
 				entry = entry.Bool("cut", true)

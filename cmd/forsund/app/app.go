@@ -171,6 +171,7 @@ func (a *app) start(ctx context.Context) error {
 	}
 	if a.o.SecretsFile != "" {
 		a.reloads.add("secrets file", a.secrets.load)
+	}
 	a.super = newSupervisor(a.p.Env, os.Getpid(), a.log)
 	forgetSupervisor()
 	if a.o.Driver == driverRedis {

@@ -142,8 +142,12 @@ func newExamples(t *testing.T) *examples {
 			t.Fatal(err)
 		}
 	}
+	secrets := filepath.Join(dir, "secrets")
+	if err := os.WriteFile(secrets, []byte("db-password = of-the-database\npush-token = 0123456789\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	// Without the actions whose example targets may exist on this machine.
-	p := start(t, filepath.Join(dir, "store"), "--http=127.0.0.1:0", "--work=shell,http", "--extension-path="+filepath.Join(root, "deploy/extensions"), "--extension=tcp_line")
+	p := start(t, filepath.Join(dir, "store"), "--http=127.0.0.1:0", "--work=shell,http", "--extension-path="+filepath.Join(root, "deploy/extensions"), "--extension=tcp_line", "--secrets-file="+secrets)
 	_, port, _ := strings.Cut(p.address, ":")
 	return &examples{
 		t: t, dir: dir,
