@@ -50,12 +50,12 @@ func (h *head) output(secrets []string) scheduler.Output {
 }
 
 // maskCut masks what is left of secrets that a server cut short where it quoted
-// them: four bytes or more of their beginning, right before a quote. MySQL quotes up
-// to 80 bytes, Redis up to 128.
+// them: four bytes or more of their beginning, right before a quote or dots. MySQL
+// quotes up to 80 bytes, Redis up to 128.
 func maskCut(text string, secrets []string) string {
 	const least, most = 4, 256
 	for at := len(text) - 1; at >= least; at-- {
-		if !strings.ContainsRune("'\"`", rune(text[at])) {
+		if !strings.ContainsRune("'\"`", rune(text[at])) && !strings.HasPrefix(text[at:], "...") && !strings.HasPrefix(text[at:], "…") {
 			continue
 		}
 		for _, secret := range secrets {

@@ -171,12 +171,14 @@ func TestRevealHides(t *testing.T) {
 func TestMaskCut(t *testing.T) {
 	secrets := []string{"correct-horse-battery", "abcdef"}
 	for in, want := range map[string]string{
-		"near 'correct-hor' at line 1": "near '***' at line 1",
-		"near 'corr' at":               "near '***' at",
-		"near 'cor' at":                "near 'cor' at",
-		`a "abcd" b 'correct-' c`:      `a "***" b '***' c`,
-		"correct-horse":                "correct-horse",
-		"'":                            "'", "": "", "''''": "''''",
+		"near 'correct-hor' at line 1":   "near '***' at line 1",
+		"near 'corr' at":                 "near '***' at",
+		"near 'cor' at":                  "near 'cor' at",
+		`a "abcd" b 'correct-' c`:        `a "***" b '***' c`,
+		"correct-horse":                  "correct-horse",
+		"near 'SELECT correct-ho...' at": "near 'SELECT ***...' at",
+		"correct-ho…":                    "***…",
+		"'":                              "'", "": "", "''''": "''''",
 	} {
 		if got := maskCut(in, secrets); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 )
 
 // Masked stands where a secret was.
@@ -147,8 +149,8 @@ func MaskHead(s string, secrets ...string) string {
 }
 
 // encodings returns s as it may come back from a peer: as a query, a path, any
-// part of a URL, JSON (of those that escape <, > and & and those that do not) and
-// Go write it, and in base64.
+// part of a URL, JSON (of those that escape <, > and &, all but ASCII, or / and those
+// that do not) and Go write it, and in base64.
 func encodings(s string) []string {
 	query := url.QueryEscape(s)
 	var plain strings.Builder
@@ -156,11 +158,27 @@ func encodings(s string) []string {
 	encoder.SetEscapeHTML(false)
 	encoder.Encode(s) // a string never fails
 	quoted, _ := json.Marshal(s)
+	readable := unquoted(strings.TrimSuffix(plain.String(), "\n"))
 	return []string{
 		query, url.PathEscape(s), strings.ReplaceAll(query, "+", "%20"),
-		unquoted(string(quoted)), unquoted(strings.TrimSuffix(plain.String(), "\n")), unquoted(strconv.Quote(s)),
+		unquoted(string(quoted)), readable, inASCII(readable), strings.ReplaceAll(inASCII(readable), "/", `\/`), unquoted(strconv.Quote(s)),
 		base64.StdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s)),
 	}
+}
+
+// inASCII returns a text in JSON as writers do that escape all but ASCII.
+func inASCII(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r < 0x80 {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // unquoted takes the quotes off a text in quotes.

@@ -330,7 +330,7 @@ func (p *process) answered(m message) error {
 	case m.Type != c.want:
 		return fmt.Errorf("type: %s is not allowed; allowed: %s, for id %d", scheduler.Shorten(m.Type, 32), c.want, m.ID)
 	}
-	delete(p.pending, m.ID)
+	p.forget(m.ID)
 	c.answer <- m
 	if !c.left.IsZero() {
 		<-p.checks
@@ -375,7 +375,6 @@ func (p *process) hangs() {
 // process. An error is why there is no answer.
 func (p *process) ask(ctx context.Context, c *call, question func(id uint64) any, late func()) (message, error) {
 	c.answer = make(chan message, 1)
-	defer func() { p.remember(c.secrets) }()
 	p.mu.Lock()
 	p.last++
 	id := p.last
@@ -383,7 +382,7 @@ func (p *process) ask(ctx context.Context, c *call, question func(id uint64) any
 	p.mu.Unlock()
 	if err := p.send(ctx, question(id)); err != nil {
 		p.mu.Lock()
-		delete(p.pending, id)
+		p.forget(id)
 		p.mu.Unlock()
 		return message{}, err
 	}
@@ -419,21 +418,20 @@ func (p *process) lastAnswer(c *call) (message, error) {
 	}
 }
 
-// remember keeps the secrets of a question that has ended for a while.
-func (p *process) remember(secrets []string) {
-	if len(secrets) == 0 {
+// forget ends a question, and keeps its secrets for a while. Call with mu held.
+func (p *process) forget(id uint64) {
+	c := p.pending[id]
+	delete(p.pending, id)
+	if c == nil || len(c.secrets) == 0 {
 		return
 	}
-	secrets = slices.Sorted(slices.Values(secrets)) // in one order, to be compared
-	t := told{at: time.Now(), secrets: secrets}
-	for _, s := range secrets {
-		t.bytes += len(s)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.recent); n > 0 && slices.Equal(p.recent[n-1].secrets, secrets) {
+	t := told{at: time.Now(), secrets: slices.Sorted(slices.Values(c.secrets))} // in one order, to be compared
+	if n := len(p.recent); n > 0 && slices.Equal(p.recent[n-1].secrets, t.secrets) {
 		p.recent[n-1].at = t.at
 		return
+	}
+	for _, s := range t.secrets {
+		t.bytes += len(s)
 	}
 	p.recent, p.bytes = append(p.recent, t), p.bytes+t.bytes
 	for len(p.recent) > 1 && (p.bytes > toldBytes || t.at.Sub(p.recent[0].at) > toldFor) {
