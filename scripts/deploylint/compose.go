@@ -55,7 +55,7 @@ func (l *lint) compose(file string) {
 		}
 	}
 	options := l.config(file, forsund.Command[1:], env)
-	l.serves(file, options)
+	l.serves(file, options, "0.0.0.0")
 	host := options["driver-redis-host"]
 	_, ok := project.Services[host]
 	l.want(ok && options["driver"] == "redis", file, "forsund: --driver is %s on %s, which is no service", options["driver"], host)

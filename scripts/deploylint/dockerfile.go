@@ -60,7 +60,7 @@ func (l *lint) dockerfile(file string) {
 		}
 	}
 	options := l.config(file, nil, env)
-	l.serves(file, options)
+	l.serves(file, options, "127.0.0.1")
 	l.want(slices.Equal(exposed, []string{"6458", "9002"}), file, "EXPOSE %v, want 6458 9002", exposed)
 	for _, o := range []string{"driver-mem-store-file", "log"} {
 		inside := slices.ContainsFunc(volumes, func(v string) bool { return options[o] == v || filepath.Dir(options[o]) == v })

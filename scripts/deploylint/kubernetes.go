@@ -11,6 +11,7 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
@@ -36,6 +37,7 @@ func (l *lint) kubernetes(dir string) {
 		deployment apps.Deployment
 		service    core.Service
 		budget     policy.PodDisruptionBudget
+		network    networking.NetworkPolicy
 	)
 	for _, name := range list.Resources {
 		file := filepath.Join(dir, name)
@@ -51,6 +53,8 @@ func (l *lint) kubernetes(dir string) {
 			into = &deployment
 		case "v1 Service":
 			into = &service
+		case "networking.k8s.io/v1 NetworkPolicy":
+			into = &network
 		case "policy/v1 PodDisruptionBudget":
 			into = &budget
 		default:
@@ -68,10 +72,29 @@ func (l *lint) kubernetes(dir string) {
 	l.want(maps.Equal(service.Spec.Selector, labels), dir, "the service selects %v, the pods are %v", service.Spec.Selector, labels)
 	l.want(budget.Spec.Selector != nil && maps.Equal(budget.Spec.Selector.MatchLabels, labels), dir, "the disruption budget does not select the pods")
 	l.want(budget.Spec.MaxUnavailable != nil, dir, "the disruption budget sets no maxUnavailable")
+	l.network(dir, &deployment, &network)
 	for _, p := range service.Spec.Ports {
 		port := containerPort(&deployment, p.TargetPort)
 		l.want(port != 0 && port == p.Port, dir, "the service's port %s, %d, leads to %s (port %d)", p.Name, p.Port, p.TargetPort.String(), port)
 	}
+}
+
+// network checks that clients reach the pods, and the admin port is not for all.
+func (l *lint) network(dir string, d *apps.Deployment, n *networking.NetworkPolicy) {
+	l.want(maps.Equal(n.Spec.PodSelector.MatchLabels, d.Spec.Template.Labels), dir, "the network policy does not select the pods")
+	open := make(map[int32]bool) // to everybody
+	for _, rule := range n.Spec.Ingress {
+		l.want(len(rule.Ports) > 0, dir, "the network policy has a rule for every port")
+		for _, p := range rule.Ports {
+			if p.Port == nil || containerPort(d, *p.Port) == 0 {
+				l.bad(dir, "the network policy names a port that the pods do not have")
+				continue
+			}
+			port := containerPort(d, *p.Port)
+			open[port] = open[port] || len(rule.From) == 0
+		}
+	}
+	l.want(maps.Equal(open, map[int32]bool{thriftPort: true, httpPort: true, adminPort: false}), dir, "the network policy opens the ports %v", open)
 }
 
 // containerPort is the number of a port of forsund's container; 0: it has none
@@ -104,12 +127,14 @@ func (l *lint) deployment(file string, d *apps.Deployment) {
 	}
 	l.want(len(c.Command) == 0, file, "command %v: the image's entrypoint is meant", c.Command)
 	options := l.config(file, c.Args, env)
-	l.serves(file, options)
+	l.serves(file, options, "0.0.0.0")
 	var ports []int32
 	for _, p := range c.Ports {
 		ports = append(ports, p.ContainerPort)
 	}
-	l.want(slices.Contains(ports, thriftPort) && slices.Contains(ports, httpPort), file, "ports %v, want %d and %d", ports, thriftPort, httpPort)
+	l.want(slices.Equal(ports, []int32{thriftPort, httpPort, adminPort}), file, "ports %v, want %d, %d and %d", ports, thriftPort, httpPort, adminPort)
+	annotated := d.Spec.Template.Annotations["prometheus.io/port"]
+	l.want(annotated == fmt.Sprint(adminPort), file, "Prometheus is sent to port %q", annotated)
 	l.want(options["driver"] == "redis", file, "several replicas need --driver=redis")
 
 	for _, p := range []struct {
@@ -126,8 +151,8 @@ func (l *lint) deployment(file string, d *apps.Deployment) {
 			continue
 		}
 		port := containerPort(d, p.probe.HTTPGet.Port)
-		l.want(p.probe.HTTPGet.Path == p.path && port == httpPort, file, "%s asks for %s on port %d, want %s on %d",
-			p.name, p.probe.HTTPGet.Path, port, p.path, httpPort)
+		l.want(p.probe.HTTPGet.Path == p.path && port == adminPort, file, "%s asks for %s on port %d, want %s on %d",
+			p.name, p.probe.HTTPGet.Path, port, p.path, adminPort)
 	}
 
 	before := time.Duration(0)

@@ -24,6 +24,7 @@ import (
 const (
 	thriftPort = 6458
 	httpPort   = 9002
+	adminPort  = 6459
 	livePath   = "/livez"
 	readyPath  = "/readyz"
 	// stopMargin is what a stop may take beyond the drain: app.stopMargin.
@@ -104,8 +105,9 @@ func (l *lint) config(file string, args, env []string) map[string]string {
 	return options
 }
 
-// serves checks that a forsund of a container is reached on the ports there are.
-func (l *lint) serves(file string, options map[string]string) {
+// serves checks that a forsund of a container is reached on the ports there are; on
+// the admin port, which lets everybody in, from the host admin.
+func (l *lint) serves(file string, options map[string]string, admin string) {
 	if options == nil {
 		return
 	}
@@ -113,6 +115,7 @@ func (l *lint) serves(file string, options map[string]string) {
 		{"bind", "0.0.0.0"},
 		{"port", fmt.Sprint(thriftPort)},
 		{"http", fmt.Sprintf("0.0.0.0:%d", httpPort)},
+		{"admin", fmt.Sprintf("%s:%d", admin, adminPort)},
 		{"demon", "false"},
 	} {
 		l.want(options[o.name] == o.want, file, "--%s is %s, want %s", o.name, options[o.name], o.want)
@@ -137,8 +140,8 @@ func (l *lint) stops(file string, options map[string]string, patience time.Durat
 // probe checks the URL of a health check.
 func (l *lint) probe(file, url string) {
 	want := []string{
-		fmt.Sprintf("http://127.0.0.1:%d%s", httpPort, readyPath),
-		fmt.Sprintf("http://127.0.0.1:%d%s", httpPort, livePath),
+		fmt.Sprintf("http://127.0.0.1:%d%s", adminPort, readyPath),
+		fmt.Sprintf("http://127.0.0.1:%d%s", adminPort, livePath),
 	}
 	l.want(slices.Contains(want, url), file, "the health check asks %q, want one of %q", url, want)
 }

@@ -119,9 +119,8 @@ type app struct {
 	secrets secrets  // what plans may name
 	super   *supervisor
 
-	stopping atomic.Bool   // steps are being taken down
-	stuck    func() string // why what was started makes no progress, "" if it does
-	status   func() string // in few words
+	stopping atomic.Bool             // steps are being taken down
+	health   func() scheduler.Health // of the engine
 
 	watch   *admin.Watch
 	metrics *prometheus.Registry
@@ -206,12 +205,13 @@ func (a *app) watchProgress() (gone func()) {
 	stop := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		a.super.run(stop, func() string {
+		a.super.run(stop, func() (stuck, status string) {
 			if a.stopping.Load() {
-				return "" // that has a bound of its own
+				return "", "draining" // that has a bound of its own
 			}
-			return a.stuck()
-		}, a.status)
+			h := a.health()
+			return stuckLoop(h), doing(h)
+		})
 	})
 	return func() { close(stop); watching.Wait() }
 }

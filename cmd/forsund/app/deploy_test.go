@@ -56,13 +56,15 @@ func TestDeployFiles(t *testing.T) {
 		{"Dockerfile", "golang:1.26-", "golang:1.19-", "but go.mod asks for go"},
 		{"Dockerfile", "FORSUN_LOG=/var/log/forsun/forsund.log", "FORSUN_LOG=/srv/forsund.log", "--log is /srv/forsund.log, which is in none of the volumes"},
 		{"Dockerfile", "COPY --chmod=0755 deploy/docker-entrypoint.sh", "COPY --chmod=0755 deploy/entrypoint.sh", "COPY deploy/entrypoint.sh: stat"},
-		{"Dockerfile", "/readyz", "/ready", `the health check asks "http://127.0.0.1:9002/ready"`},
+		{"Dockerfile", "/readyz", "/ready", `the health check asks "http://127.0.0.1:6459/ready"`},
+		{"compose.yaml", "--admin=0.0.0.0:6459", "--admin=none", "--admin is none, want 0.0.0.0:6459"},
+		{"kubernetes/networkpolicy.yaml", "        - port: http\n", "        - port: http\n        - port: admin\n    - ports:\n        - port: admin\n", "the network policy opens the ports"},
 		{"compose.yaml", "replicas: 3", "replicas: 2", "want three replicas"},
 		{"compose.yaml", "stop_grace_period: 60s", "stop_grace_period: 40s", fmt.Sprintf("a stop may take 45s (0s before it, the drain of 30s, %v after it), and is cut off after 40s", stopMargin)},
 		{"compose.yaml", "--driver-redis-host=redis", "--driver-redis-host=valkey", "--driver is redis on valkey, which is no service"},
 		{"compose.yaml", `"--appendonly", "yes"`, `"--appendonly", "no"`, "want AOF and noeviction"},
 		{"compose.yaml", "./haproxy.cfg:", "./nginx.conf:", "balancer: volume: stat"},
-		{"kubernetes/deployment.yaml", "path: /readyz", "path: /livez", "readinessProbe asks for /livez on port 9002, want /readyz on 9002"},
+		{"kubernetes/deployment.yaml", "path: /readyz", "path: /livez", "readinessProbe asks for /livez on port 6459, want /readyz on 6459"},
 		{"kubernetes/deployment.yaml", "--bind=0.0.0.0", "--bind=127.0.0.1", "--bind is 127.0.0.1, want 0.0.0.0"},
 		{"kubernetes/deployment.yaml", `["sleep", "5"]`, `["sleep", "20"]`, "a stop may take 1m5s (20s before it, the drain of 30s, 15s after it), and is cut off after 1m0s"},
 		{"kubernetes/deployment.yaml", "runAsUser: 65532", "runAsUser: 1000", "want to run as 65532"},
@@ -120,7 +122,7 @@ func TestDeployBalancer(t *testing.T) {
 		t.Errorf("haproxy: %v\n%s", err, out)
 	}
 	text := readPage(t, "deploy/haproxy.cfg")
-	for _, want := range []string{"bind :6458", "bind :9002", "forsund:6458", "forsund:9002", "port 9002"} {
+	for _, want := range []string{"bind :6458", "bind :9002", "forsund:6458", "forsund:9002", "rise 1 port 6459"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("haproxy.cfg has no %q", want)
 		}
@@ -258,7 +260,7 @@ func TestDeployEntrypoint(t *testing.T) {
 	}
 
 	p := &forsund{t: t, log: filepath.Join(dir, "log", "forsund.log"), exited: make(chan struct{})}
-	p.cmd = entrypoint("--port=0", "--driver-mem-store-file="+dir+"/lib", "--log="+p.log)
+	p.cmd = entrypoint("--port=0", "--admin=none", "--driver-mem-store-file="+dir+"/lib", "--log="+p.log)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

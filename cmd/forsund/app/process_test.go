@@ -469,7 +469,7 @@ func TestConfFile(t *testing.T) {
 	}))
 	defer target.Close()
 	conf := filepath.Join(dir, "forsun.conf")
-	text := fmt.Sprintf("port=0\nbind_address=127.0.0.1\nhttp_bind=127.0.0.1:0\nlog_file=%[1]s/log\nlog_level=DEBUG\nlog_format=\nlog_rotate=400B\nlog_backup_count=100\n"+
+	text := fmt.Sprintf("port=0\nadmin=none\nbind_address=127.0.0.1\nhttp_bind=127.0.0.1:0\nlog_file=%[1]s/log\nlog_level=DEBUG\nlog_format=\nlog_rotate=400B\nlog_backup_count=100\n"+
 		"[store]\ndriver=mem\nmem_store_file=%[1]s/store\nredis_bulk_size=5\n"+
 		"[action]\nretry_delay_seconds=0\nretry_max_count=2\nshell_cwd=%[1]s\nhttp_user_agent=reports/7\n", dir)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
@@ -496,7 +496,7 @@ func TestConfFile(t *testing.T) {
 		return found
 	}
 	p.address, _ = find("forsund is ready")["thrift"].(string)
-	find(conf + ":12: redis_bulk_size means nothing here: forsund sends what there is to Redis in pipelines over few connections")
+	find(conf + ":13: redis_bulk_size means nothing here: forsund sends what there is to Redis in pipelines over few connections")
 	p.create(once("where", "touch here"))
 	p.create(scheduler.Request{
 		Key: "who", Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Count: 1},

@@ -35,8 +35,7 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 	if err != nil {
 		return err
 	}
-	coming := &progress{engine: engine, counters: counters, lead: a.o.Lead}
-	a.stuck, a.status = coming.stuck, coming.status
+	a.health = engine.Health
 	serviceOpts := scheduler.DefaultServiceOptions()
 	serviceOpts.Zone = a.o.Zone
 	serviceOpts.ShellFrom = a.o.ShellFrom

@@ -90,10 +90,10 @@ func (s *supervisor) stopping(bound time.Duration) {
 	s.tell("STOPPING=1", "STATUS=draining", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (bound+5*time.Second).Microseconds()))
 }
 
-// run gives signs of life and the status until stop is closed. stuck says why
-// this process makes no progress, "" if it does; it is asked before every sign of
-// life, so a stuck that does not return gives none either.
-func (s *supervisor) run(stop <-chan struct{}, stuck, status func() string) {
+// run gives signs of life and the status until stop is closed. progress says why
+// this process makes none, "" if it does, and what it does; it is asked before
+// every sign of life, so one that does not return gives none either.
+func (s *supervisor) run(stop <-chan struct{}, progress func() (stuck, status string)) {
 	if s == nil {
 		return
 	}
@@ -106,17 +106,14 @@ func (s *supervisor) run(stop <-chan struct{}, stuck, status func() string) {
 	said, saidAt, wrong := "", time.Time{}, ""
 	for {
 		var lines []string
-		why, text := stuck(), ""
+		why, text := progress()
 		if why != "" {
 			text = "stuck: " + why
 			if wrong == "" {
 				s.log.Error().Str("why", why).Msg("no progress: the service manager gets no sign of life")
 			}
-		} else {
-			text = status()
-			if s.every > 0 {
-				lines = append(lines, "WATCHDOG=1")
-			}
+		} else if s.every > 0 {
+			lines = append(lines, "WATCHDOG=1")
 		}
 		if text != said && (why != "" || time.Since(saidAt) >= statusEvery) {
 			said, saidAt = text, time.Now()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/snower/forsun/scheduler"
 )
 
 // manager is a service manager's end of the socket.
@@ -65,7 +67,7 @@ func TestSupervised(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	m := newManager(t, filepath.Join(dir, "notify"))
-	cmd := command("--port=0", "--driver-mem-store-file=:memory:", "--drain-timeout=7s")
+	cmd := command("--port=0", "--admin=none", "--driver-mem-store-file=:memory:", "--drain-timeout=7s")
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+m.address, "WATCHDOG_USEC=300000")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -117,14 +119,14 @@ func TestSupervisorStuck(t *testing.T) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.run(stop, func() string {
+		s.run(stop, func() (stuck, status string) {
 			asked <- struct{}{}
 			if text := why.Load().(string); text != "hangs" {
-				return text
+				return text, "well"
 			}
 			<-answer
-			return ""
-		}, func() string { return "well" })
+			return "", "well"
+		})
 	}()
 	if got := m.next(patience); got != "WATCHDOG=1 STATUS=well" {
 		t.Errorf("got %q", got)
@@ -156,6 +158,38 @@ func TestSupervisorStuck(t *testing.T) {
 	<-ended
 }
 
+// TestStuckLoop: what starting anew would mend is stuck; a store or a target that
+// hangs is not.
+func TestStuckLoop(t *testing.T) {
+	const long, short = silentLoop + time.Second, time.Second
+	shard := func(s scheduler.ShardHealth) scheduler.Health {
+		return scheduler.Health{Shards: []scheduler.ShardHealth{{Shard: 1}, s}}
+	}
+	rows := []struct {
+		why  string
+		h    scheduler.Health
+		want string
+	}{
+		{"all is well", scheduler.Health{TickSilent: short}, ""},
+		{"no tick", scheduler.Health{TickSilent: long}, "the ticker has not ticked for 16s"},
+		{"no tick any more", scheduler.Health{TickSilent: long, Stopping: true}, ""},
+		{"the store is away", scheduler.Health{StoreSilent: time.Hour, TakesSilent: time.Hour, FinishSilent: time.Hour}, ""},
+		{"the clock is wrong", scheduler.Health{ClockWrong: true, ClockOffset: time.Hour}, ""},
+		{"a loop hangs", shard(scheduler.ShardHealth{Shard: 2, Leads: true, Silent: long}), "the loop of shard 2 has not come round for 16s"},
+		{"a loop is between two rounds", shard(scheduler.ShardHealth{Shard: 2, Leads: true, Silent: short}), ""},
+		{"another leads", shard(scheduler.ShardHealth{Shard: 2, Silent: long}), ""},
+		{"passes fail", shard(scheduler.ShardHealth{Shard: 2, Leads: true, Silent: long, Failing: long}), ""},
+		{"a dispatcher hangs", scheduler.Health{TakeStuck: []int{3}}, "the workers of shard 3 do not ask for firings any more"},
+		{"attempts do not end", scheduler.Health{Slots: []scheduler.SlotHealth{{Action: "http", Slots: 2, Used: 2, Overrun: 2}}}, "all 2 slots of the action http hold attempts that do not end, long past their deadline"},
+		{"a target hangs", scheduler.Health{Slots: []scheduler.SlotHealth{{Action: "http", Slots: 2, Used: 2, Overrun: 1}}}, ""},
+	}
+	for _, row := range rows {
+		if got := stuckLoop(row.h); got != row.want {
+			t.Errorf("%s: got %q, want %q", row.why, got, row.want)
+		}
+	}
+}
+
 // TestSupervisorNone: without a manager, and with one that is gone, everything
 // goes on.
 func TestSupervisorNone(t *testing.T) {
@@ -165,7 +199,7 @@ func TestSupervisorNone(t *testing.T) {
 	}
 	none.ready()
 	none.stopping(time.Second)
-	none.run(nil, nil, nil)
+	none.run(nil, nil)
 	gone := newSupervisor(environment(map[string]string{"NOTIFY_SOCKET": filepath.Join(t.TempDir(), "gone")}), 1, zerolog.Nop())
 	gone.ready()
 }
