@@ -89,8 +89,8 @@ func parseINI(text string) (lines []iniLine, err error) {
 		}
 		i := strings.IndexAny(line, "=:")
 		if i <= 0 {
-			word, _, _ := strings.Cut(line, " ")
-			return nil, bad(fmt.Sprintf("%.64q is not allowed; allowed: name = value, [SECTION], or a comment that begins with #", word))
+			// It is not shown: it may be the rest of a password.
+			return nil, bad("what stands there is not allowed; allowed: name = value, [SECTION], or a comment that begins with #")
 		}
 		lines = append(lines, iniLine{number, section, strings.TrimSpace(line[:i]), strings.TrimSpace(line[i+1:])})
 	}
