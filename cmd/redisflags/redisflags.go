@@ -114,6 +114,12 @@ const (
 	replica = "replica"
 )
 
+// SetPrefix sets the prefix, for a program that has no flag for it.
+func (r *Redis) SetPrefix(prefix string) error {
+	r.prefix = prefix
+	return r.checkPrefix()
+}
+
 // NeedsRedis says whether a flag was given that has no meaning without Redis.
 func (r *Redis) NeedsRedis() error {
 	if r.durable {

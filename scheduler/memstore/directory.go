@@ -36,7 +36,7 @@ func lockDirectory(path string) (*directory, error) {
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
-		return nil, fmt.Errorf("this is %s, not a directory; it is left as it is; name a directory for the store%s", describe(path, info), dumpHint(info))
+		return nil, fmt.Errorf("this is %s, not a directory; it is left as it is; name a directory for the store%s", describe(path, info), dumpHint(path, info))
 	default:
 		if err := ours(path); err != nil {
 			return nil, err
@@ -109,11 +109,11 @@ func describe(path string, info os.FileInfo) string {
 	return fmt.Sprintf("a file (%d bytes)", info.Size())
 }
 
-func dumpHint(info os.FileInfo) string {
-	if !info.Mode().IsRegular() {
+func dumpHint(path string, info os.FileInfo) string {
+	if !info.Mode().IsRegular() || !isDump(path) {
 		return ""
 	}
-	return "; a dump file of the Python forsun cannot be taken over yet"
+	return fmt.Sprintf("; once forsund runs, this takes its plans over: forsun migrate %q", path)
 }
 
 // isDump recognizes a dump file: a msgpack map that begins with one of its three names.

@@ -71,9 +71,9 @@ func TestForeignIsRefused(t *testing.T) {
 		content string
 		want    []string
 	}{
-		{"dump of the Python forsun", dump, []string{"dump file of the Python forsun", "cannot be taken over yet", "left as it is"}},
+		{"dump of the Python forsun", dump, []string{"dump file of the Python forsun", "forsun migrate \"", "left as it is"}},
 		{"dump that begins with another name", "\x83\xaatime_plans\x80\xa5plans\x90", []string{"dump file of the Python forsun"}},
-		{"some file", "hello", []string{"a file (5 bytes)", "not a directory", "cannot be taken over yet"}},
+		{"some file", "hello", []string{"a file (5 bytes)", "not a directory", "name a directory for the store"}},
 		{"empty file", "", []string{"a file (0 bytes)"}},
 	}
 	for _, row := range rows {

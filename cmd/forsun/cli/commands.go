@@ -104,6 +104,28 @@ and counters: to move plans between stores, or to keep them. It is no snapshot:
 plans that fire meanwhile are written before or after it.`,
 			options: []string{"--ndjson"}, dashes: true, keys: true, run: runExport,
 		},
+		{
+			name: "migrate", args: "FILE | --redis-host HOST …", summary: "take over the plans of a Python forsun",
+			help: `Reads its dump file, or its Redis, which it does not change, and shows what would
+be stored here: samples, what is odd, what is left out and why. Nothing is stored
+before --apply is given, or yes is typed.
+
+  --apply                store the plans
+  --host-timezone ZONE   of the host the Python forsun ran on (default UTC): it
+                         stored times that are wrong by the zone's offset
+  --past-due fire|skip   missed times: fire at once (default), or go on with the next
+  --replace              replace plans of the same keys, rather than leave them
+  --samples N            how many samples are shown, 0 to 100 (default 5)
+  --while-running        store, although the Python forsun still runs
+  --accept-damage        store what can be read of a damaged dump file
+  --redis-host, -port, -db, -user, -password, -password-file, -prefix (forsun),
+  -server-id (0), -tls, -tls-ca, -tls-cert, -tls-key, -tls-server-name
+
+It may be run again: plans that are there stay, and what was fired meanwhile is not
+fired again, as far as the history goes back.`,
+			options: []string{"--apply", "--host-timezone", "--past-due", "--replace", "--samples", "--redis-host", "--redis-server-id"},
+			dashes:  true, run: runMigrate,
+		},
 		{name: "info", summary: "show what the server says about itself", run: runInfo},
 		{
 			name: "shards", summary: "show leader, plans, queues and debts of every shard",
