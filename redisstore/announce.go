@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type entry struct {
 	Leads    []int     `json:"leads"`
 	Eager    bool      `json:"eager"`
 	Actions  []string  `json:"actions"`
+	Schema   int       `json:"schema"` // the newest it can work with; 0, before there was another: 1
 }
 
 // said is what is written after the first two fields.
@@ -53,6 +55,7 @@ type said struct {
 	Eager    bool   `json:"eager"`
 
 	Actions []string `json:"actions,omitempty"`
+	Schema  int      `json:"schema"`
 }
 
 // announced is what this process is known by, by id.
@@ -100,7 +103,7 @@ func (s *Store) announce(ctx context.Context, r scheduler.Replica) ([]scheduler.
 		return nil, err
 	}
 	s.lookAtServers(ctx)
-	rest, err := json.Marshal(said{r.Address, r.Version, int64(r.Offset), slices.Clone(r.Leads), r.Eager, r.Actions})
+	rest, err := json.Marshal(said{r.Address, r.Version, int64(r.Offset), slices.Clone(r.Leads), r.Eager, r.Actions, s.able.newest})
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +139,14 @@ func (s *Store) announce(ctx context.Context, r scheduler.Replica) ([]scheduler.
 	if known == "1" {
 		s.lookForLosses(before, own, now[0])
 	}
-	return readReplicas(answer.values[2:], now[0])
+	all, least, err := readReplicas(answer.values[2:], now[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := s.raise(ctx, least); err != nil {
+		s.log.Debug().Err(err).Msg("will be tried again")
+	}
+	return all, nil
 }
 
 // clockSet is how far Redis' clock may be from where it was expected before it was
@@ -178,34 +188,36 @@ func (s *Store) Replicas(ctx context.Context) ([]scheduler.Replica, error) {
 	if err != nil {
 		return nil, storeError("list replicas", err)
 	}
-	all, err := readReplicas(answer.values[1:], now[0])
+	all, _, err := readReplicas(answer.values[1:], now[0])
 	return all, storeError("list replicas", err)
 }
 
-// readReplicas reads id, entry, … and leaves out who was not seen lately.
-func readReplicas(values []rueidis.RedisMessage, now int64) ([]scheduler.Replica, error) {
-	var all []scheduler.Replica
+// readReplicas reads id, entry, … and leaves out who was not seen lately. least is the
+// schema that all of them can work with.
+func readReplicas(values []rueidis.RedisMessage, now int64) (all []scheduler.Replica, least int, err error) {
+	least = math.MaxInt
 	for i := 0; i+1 < len(values); i += 2 {
 		id, err := values[i].ToString()
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errReply, err)
+			return nil, 0, fmt.Errorf("%w: %w", errReply, err)
 		}
 		text, err := values[i+1].ToString()
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errReply, err)
+			return nil, 0, fmt.Errorf("%w: %w", errReply, err)
 		}
 		var e entry
 		// What is no entry is nobody's.
 		if json.Unmarshal([]byte(text), &e) != nil || (time.Duration(now-e.SeenMS)*time.Millisecond).Abs() > replicaTTL {
 			continue
 		}
+		least = min(least, max(e.Schema, 1))
 		all = append(all, scheduler.Replica{
 			ID: id, Address: e.Address, Version: e.Version, Offset: time.Duration(e.OffsetNS), Leads: e.Leads, Eager: e.Eager, Actions: e.Actions,
 			Started: e.Started, Seen: time.UnixMilli(e.SeenMS),
 		})
 	}
 	slices.SortFunc(all, func(a, b scheduler.Replica) int { return strings.Compare(a.ID, b.ID) })
-	return all, nil
+	return all, least, nil
 }
 
 // depart takes what this process announced off the list: others need not wait until it

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -183,5 +184,91 @@ func TestTheLayoutChangesWhileRunning(t *testing.T) {
 	}
 	if _, err := s.Campaign(ctx, 0, "r"); err != nil {
 		t.Errorf("Campaign: %v", err)
+	}
+}
+
+// A fleet is upgraded replica by replica: a newer program works with the schema in effect,
+// and raises it once all can work with it. Older ones cannot join from the first step on.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	base := optionsFor(t, server.Addr)
+	with := func(r schemaRange) Options {
+		o := base
+		o.schemas = &r
+		return o
+	}
+	old := with(schemaRange{1, 1, 1, time.Hour})
+	next := with(schemaRange{1, 2, 2, 100 * time.Millisecond})
+	ctx := testContext(t)
+	layout := func() string {
+		return fmt.Sprint(redistest.Do(t, server.Addr, "HMGET", keyspace{base.Prefix}.layout(), layoutSchema, layoutReader))
+	}
+	refused := func(o Options, says ...string) {
+		t.Helper()
+		_, err := Open(ctx, o)
+		for _, s := range says {
+			if !errors.Is(err, scheduler.ErrLayout) || !strings.Contains(fmt.Sprint(err), s) {
+				t.Errorf("got %v, want ErrLayout that says %s", err, s)
+			}
+		}
+	}
+	began := time.Now()
+	announce := func(s *Store, id string) error {
+		_, err := s.Announce(ctx, scheduler.Replica{ID: id, Started: began})
+		return err
+	}
+	a, b := openStore(t, old), openStore(t, next)
+	refused(with(schemaRange{2, 2, 2, time.Hour}), "what is stored is of schema 1", "works with schemas 2 to 2", "in between")
+	for range 15 {
+		if err := errors.Join(announce(a, "a"), announce(b, "b")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := layout(); got != "[1 1]" {
+		t.Errorf("with an older replica there: %s, want [1 1]", got)
+	}
+	a.Close()
+
+	eventually := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); layout() != want; time.Sleep(5 * time.Millisecond) {
+			if err := announce(b, "b"); err != nil || time.Now().After(deadline) {
+				t.Fatalf("%v; the layout is %s, want %s", err, layout(), want)
+			}
+		}
+	}
+	eventually("[1 2]")
+	refused(old, "from schema 2 on can use", "works with schemas 1 to 1", "use a newer forsun")
+	if s := b.effect(); s.schema != 1 {
+		t.Errorf("schema %d is in effect before it is raised", s.schema)
+	}
+	eventually("[2 2]")
+	openStore(t, next)
+	openStore(t, with(schemaRange{2, 3, 3, time.Hour}))
+	refused(with(schemaRange{3, 3, 3, time.Hour}), "what is stored is of schema 2")
+
+	// What is lost is set again as it was, not as the newest would have it.
+	c := openStore(t, with(schemaRange{1, 3, 3, time.Hour}))
+	if err := announce(c, "c"); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Do(t, server.Addr, "FLUSHALL")
+	if err := announce(c, "c"); err != nil || layout() != "[2 2]" {
+		t.Errorf("%v; after everything was lost: %s, want [2 2]", err, layout())
+	}
+}
+
+// An older replica that runs when the door is closed stops at its next announcement.
+func TestOlderReplicaStops(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	o := optionsFor(t, server.Addr)
+	o.schemas = &schemaRange{1, 1, 1, time.Hour}
+	s := openStore(t, o)
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutReader, "2")
+	if _, err := s.Announce(testContext(t), scheduler.Replica{ID: "r", Started: time.Now()}); !errors.Is(err, scheduler.ErrLayout) || !strings.Contains(err.Error(), "newer") {
+		t.Errorf("got %v, want ErrLayout", err)
 	}
 }

@@ -189,6 +189,22 @@ func (b *bench) everything() {
 		b.Errorf("replicas: %v", other)
 	}
 	must(peer.Close())
+	adding := b.s.opts // to what is stored only what others may ignore
+	adding.schemas = &schemaRange{oldest: 1, newest: 2, reader: 1}
+	peer = openStore(b.T, adding)
+	for range 2 {
+		_, err = peer.Announce(b.ctx, scheduler.Replica{ID: "other", Started: time.Now()}) // raise
+		must(err)
+	}
+	if s := peer.effect(); s != (inEffect{1, 1}) {
+		b.Errorf("before it is read again the schema is %v", s)
+	}
+	_, err = peer.Announce(b.ctx, scheduler.Replica{ID: "other", Started: time.Now()})
+	must(err)
+	if s := peer.effect(); s != (inEffect{2, 1}) {
+		b.Errorf("raised, the schema is %v", s)
+	}
+	must(peer.Close())
 	_, err = b.s.Replicas(b.ctx)
 	must(err)
 	_, err = b.s.Now(b.ctx)

@@ -43,6 +43,11 @@ type link struct {
 	misfit  atomic.Pointer[error] // the layout is not ours: why
 	stuck   stuckWatch
 
+	able      schemaRange
+	effective atomic.Pointer[inEffect] // nil: the layout was not read yet
+	raisingMu sync.Mutex
+	raising   raising
+
 	announced announced
 	server    serverSeen
 

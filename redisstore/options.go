@@ -63,7 +63,8 @@ type Options struct {
 	// Log gets what an operator should know.
 	Log zerolog.Logger
 
-	resp2 bool // speak the protocol of old servers and of some proxies, for tests
+	resp2   bool         // speak the protocol of old servers and of some proxies, for tests
+	schemas *schemaRange // another than the program's, for tests
 }
 
 // SentinelOptions say how a master is found by Sentinel.

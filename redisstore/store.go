@@ -52,6 +52,10 @@ func loadScripts() scripts {
 // prepare sets what follows from opts.
 func (s *Store) prepare() {
 	s.keys = keyspace{s.opts.Prefix}
+	s.able = programSchemas()
+	if s.opts.schemas != nil {
+		s.able = *s.opts.schemas
+	}
 	s.ids = s.opts.Shards
 	s.shards = make(map[int]*shardKeys, len(s.ids))
 	for _, id := range s.ids {

@@ -17,6 +17,16 @@ import (
 // balance starts a haproxy that hands connections to the replicas in turn, and
 // returns its port.
 func (f *fleet) balance(replicas ...*replica) int {
+	lines := []string{"  mode tcp", "  balance roundrobin"}
+	for _, r := range replicas {
+		lines = append(lines, fmt.Sprintf("  server %s %s", r.name, r.thrift))
+	}
+	return f.haproxy(lines, pings)
+}
+
+// haproxy starts a haproxy with one listener, of which lines say what it does, and
+// returns its port once it is ready.
+func (f *fleet) haproxy(lines []string, ready func(port int) error) int {
 	t := f.t
 	t.Helper()
 	program := proc.Find(t, "haproxy", "haproxy")
@@ -24,18 +34,15 @@ func (f *fleet) balance(replicas ...*replica) int {
 	var err error
 	for range 5 { // somebody else may take the port
 		port := proc.FreePort(t)
-		lines := []string{
-			"defaults", "  mode tcp", "  timeout connect 5s", "  timeout client 60s", "  timeout server 60s",
-			"listen thrift", fmt.Sprintf("  bind 127.0.0.1:%d", port), "  balance roundrobin",
-		}
-		for _, r := range replicas {
-			lines = append(lines, fmt.Sprintf("  server %s %s", r.name, r.thrift))
-		}
-		if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		text := append([]string{
+			"defaults", "  timeout connect 5s", "  timeout client 60s", "  timeout server 60s",
+			"listen forsun", fmt.Sprintf("  bind 127.0.0.1:%d", port),
+		}, lines...)
+		if err := os.WriteFile(config, []byte(strings.Join(text, "\n")+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var p *proc.Process
-		if p, err = proc.Start(program, []string{"-db", "-f", config}, func(string) error { return pings(port) }); err == nil {
+		if p, err = proc.Start(program, []string{"-db", "-f", config}, func(string) error { return ready(port) }); err == nil {
 			t.Cleanup(p.Kill)
 			return port
 		}

@@ -33,7 +33,8 @@ func pick[T any](short, long T) T {
 }
 
 // programs makes forsund under several versions, so that each call of a firing
-// tells, by its User-Agent, which replica made it.
+// tells, by its User-Agent, which replica made it, and with several schemas, so that
+// fleets can be upgraded.
 type programs struct {
 	dir  string
 	mu   sync.Mutex
@@ -54,7 +55,8 @@ func TestMain(m *testing.M) {
 	}
 	built = programs{dir: dir, made: map[string]string{nobody: filepath.Join(dir, "forsund-"+nobody)}}
 	// Never with the race detector, as these tests may be: what is late is judged here.
-	args := []string{"build", "-ldflags", "-X main.version=" + versionPrefix + nobody, "-o", built.made[nobody], "../../cmd/forsund"}
+	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
+	args := []string{"build", "-ldflags", stamps, "-o", built.made[nobody], "../../cmd/forsund"}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
 		os.Exit(1)
@@ -68,24 +70,36 @@ func TestMain(m *testing.M) {
 // another version in it.
 func (p *programs) of(t *testing.T, name string) string {
 	t.Helper()
+	return p.variant(t, name, schemasOld)
+}
+
+// variant is of with other schemas that the program knows.
+func (p *programs) variant(t *testing.T, name, schemas string) string {
+	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if path, ok := p.made[name]; ok {
+	id := name
+	if schemas != schemasOld {
+		id += "-" + schemas
+	}
+	if path, ok := p.made[id]; ok {
 		return path
 	}
 	program, err := os.ReadFile(p.made[nobody])
 	if err != nil {
 		t.Fatal(err)
 	}
-	was, is := []byte(versionPrefix+nobody), []byte(versionPrefix+name)
-	if len(was) != len(is) || !bytes.Contains(program, was) {
-		t.Fatalf("cannot make version %s of forsund", is)
+	for was, is := range map[string]string{versionPrefix + nobody: versionPrefix + name, schemasOld: schemas} {
+		if len(was) != len(is) || !bytes.Contains(program, []byte(was)) {
+			t.Fatalf("cannot put %s into forsund", is)
+		}
+		program = bytes.ReplaceAll(program, []byte(was), []byte(is))
 	}
-	path := filepath.Join(p.dir, "forsund-"+name)
-	if err := os.WriteFile(path, bytes.ReplaceAll(program, was, is), 0o755); err != nil {
+	path := filepath.Join(p.dir, "forsund-"+id)
+	if err := os.WriteFile(path, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p.made[name] = path
+	p.made[id] = path
 	return path
 }
 
