@@ -58,7 +58,7 @@ lint: $(BIN)/tools/staticcheck $(BIN)/tools/gofumpt ## stricter than test: gofum
 	  [ -z "$$unformatted" ] || { echo "gofumpt would change:"; echo "$$unformatted"; exit 1; } >&2
 	$(BIN)/tools/staticcheck -checks 'all,-ST1000' $(WRITTEN)
 
-fleet: servers ## the scenarios of scripts/chaos in full: fleets on Redis that are killed, stopped, paused (8 minutes)
+fleet: servers ## the scenarios of scripts/chaos in full: fleets on Redis that are killed, stopped, paused, upgraded (10 minutes)
 	CHAOS=full go test -count=1 -v -timeout 30m -parallel 1 ./scripts/chaos
 
 fuzz: ## every fuzz target for FUZZTIME (30s)

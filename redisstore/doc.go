@@ -64,6 +64,9 @@
 // history; the long way 45 and 16. Of those 13 the commands are 6. A new plan costs 27,
 // in batches of 100.
 //
+// What is stored has a schema, which stands in the layout; layout.go says how a fleet
+// comes to another one.
+//
 // # Changes and retries
 //
 // A retry must not come if its plan was removed or replaced since the claim.

@@ -46,7 +46,7 @@ func TestUpgraded(t *testing.T) {
 
 	// Of a plan come 1.24 firings.
 	span := pick(11*time.Second, time.Minute)
-	l := newLoad(f, pick(250, 1_650)*int(span/time.Second), span)
+	l := newLoad(f, pick(250, 1_750)*int(span/time.Second), span)
 	var stops []time.Time
 	for _, name := range names {
 		time.Sleep(time.Until(time.Now().Add(pick(2*time.Second, 12*time.Second)).Truncate(time.Second).Add(10 * time.Millisecond)))
@@ -61,6 +61,7 @@ func TestUpgraded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	f.rate(stops[0], time.Now(), pick(0, 2_000))
 	eventually(t, "the schema to be raised", 30*time.Second, func() bool { return f.schema() == "2 2" })
 	if left := time.Until(l.end); left < 0 {
 		t.Logf("the schema was raised %s after the load had ended", -left)
@@ -78,6 +79,22 @@ func TestUpgraded(t *testing.T) {
 		t.Errorf("a version that has forgotten the old schema: %v", err)
 	} else if err := f.stop(r.name); err != nil {
 		t.Error(err)
+	}
+}
+
+// rate fails the test if fewer calls than so many a second came in a time.
+func (f *fleet) rate(from, to time.Time, least int) {
+	f.t.Helper()
+	n := 0
+	for _, r := range f.receipts() {
+		if r.At.After(from) && r.At.Before(to) {
+			n++
+		}
+	}
+	rate := int(float64(n) / to.Sub(from).Seconds())
+	f.t.Logf("%d calls a second while it was upgraded", rate)
+	if rate < least {
+		f.t.Errorf("%d calls a second, want %d: this has shown less than it should", rate, least)
 	}
 }
 
