@@ -200,9 +200,9 @@ func defaultStoreDir(env func(string) (string, bool)) (string, error) {
 func (o *Options) forbidden() []string {
 	allowed := o.Actions
 	if allowed == nil {
-		allowed = actions.Names()
+		allowed = slices.Concat(actions.Names(), o.own)
 	}
-	return slices.DeleteFunc(append(actions.Names(), noop), func(name string) bool { return slices.Contains(allowed, name) })
+	return slices.DeleteFunc(slices.Concat(actions.Names(), []string{noop}, o.own), func(name string) bool { return slices.Contains(allowed, name) })
 }
 
 // parseInt reads a whole number from lo to hi.

@@ -278,7 +278,7 @@ func TestPlantedSecrets(t *testing.T) {
 			if err := os.Mkdir(work, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			args = append(args, "--port=0", "--http=127.0.0.1:0", "--log-level=DEBUG", "--log="+filepath.Join(dir, "log"), "--secrets-file="+file,
+			args = append(args, "--port=0", "--admin=127.0.0.1:0", "--http=127.0.0.1:0", "--log-level=DEBUG", "--log="+filepath.Join(dir, "log"), "--secrets-file="+file,
 				"--extension-path="+bin, "--extension=gossip")
 			p := &forsund{t: t, log: filepath.Join(dir, "log"), exited: make(chan struct{})}
 			p.cmd = command(args...)
@@ -292,6 +292,7 @@ func TestPlantedSecrets(t *testing.T) {
 			ready := p.waitLog("forsund is ready")
 			p.address, _ = ready["thrift"].(string)
 			p.http, _ = ready["http"].(string)
+			p.admin, _ = ready["admin"].(string)
 
 			said := map[string]string{} // where → what
 			for key, r := range refusals(servers) {
@@ -362,13 +363,19 @@ func TestPlantedSecrets(t *testing.T) {
 			// Everything there is to be read.
 			replies := map[string]string{} // where plans are given back
 			for _, path := range []string{"history?limit=1000", "dead?limit=1000", "keys", "info", "shards", "replicas", "doctor", "ping"} {
-				said["GET /v1/"+path] = httpGet(t, p.http, path)
+				said["GET /v1/"+path] = httpGet(t, p.http, "v1/"+path)
+			}
+			for _, path := range []string{"metrics", "livez", "readyz", "debug/pprof/cmdline", "debug/pprof/goroutine?debug=2"} {
+				said["GET /"+path] = httpGet(t, p.admin, path)
+			}
+			if !strings.Contains(said["GET /metrics"], `action="mysql"`) {
+				t.Errorf("metrics: %s", said["GET /metrics"])
 			}
 			for _, path := range []string{"plans?limit=1000", "time"} {
-				replies["GET /v1/"+path] = httpGet(t, p.http, path)
+				replies["GET /v1/"+path] = httpGet(t, p.http, "v1/"+path)
 			}
 			for key := range lasting {
-				replies["GET /v1/plan "+key] = httpGet(t, p.http, "plan?key="+key)
+				replies["GET /v1/plan "+key] = httpGet(t, p.http, "v1/plan?key="+key)
 			}
 			_, port, _ := net.SplitHostPort(p.address)
 			cli := func(args ...string) string {
@@ -396,7 +403,7 @@ func TestPlantedSecrets(t *testing.T) {
 				said["dead letter of "+d.Plan.Key] = fmt.Sprintf("%+v %+v %v", d, d.Plan, err)
 			}
 			for what, text := range said {
-				if strings.Contains(what, "dead") && text == "" || strings.Contains(what, "GET") && !strings.Contains(text, `"errcode":0`) {
+				if strings.Contains(what, "dead") && text == "" || strings.Contains(what, "GET /v1/") && !strings.Contains(text, `"errcode":0`) {
 					t.Errorf("%s says nothing: %s", what, text)
 				}
 			}
@@ -457,7 +464,7 @@ func shows(t *testing.T, what, text, secret string) {
 func httpGet(t *testing.T, address, path string) string {
 	t.Helper()
 	client := http.Client{Timeout: time.Minute}
-	resp, err := client.Get("http://" + address + "/v1/" + path)
+	resp, err := client.Get("http://" + address + "/" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

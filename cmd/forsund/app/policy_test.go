@@ -101,3 +101,56 @@ func TestEgress(t *testing.T) {
 		t.Errorf("create: %v", err)
 	}
 }
+
+// TestSecretsAndCommands: what a plan refers to is the file's, also after it was read
+// again; a file that is wrong keeps forsund from starting, and shows nothing. Commands
+// that are not listed are refused.
+func TestSecretsAndCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "secrets")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("TOKEN\n")
+	status, out, errs := result(t, command("--port=0", "--driver-mem-store-file="+filepath.Join(dir, "none"), "--secrets-file="+file))
+	if status != 1 || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "--secrets-file: "+file+": line 1: this line is not allowed") || strings.Contains(errs, "TOKEN") {
+		t.Errorf("a wrong file: status %d, %q", status, errs)
+	}
+	if exists(filepath.Join(dir, "none")) {
+		t.Error("a start that failed left a store behind")
+	}
+
+	write("token = first-one\n")
+	const cmd = `printf %s "$T" > "$F"`
+	p := start(t, ":memory:", "--secrets-file="+file, "--shell-allow="+cmd, "--shell-allow-env=T,F")
+	fires := func(key, want string) {
+		t.Helper()
+		r := once(key, cmd)
+		r.Params["env"] = "T=${secret:token};F=" + filepath.Join(dir, key)
+		p.create(r)
+		poll(t, key+" to say "+want, func() bool {
+			got, _ := os.ReadFile(filepath.Join(dir, key))
+			return string(got) == want
+		})
+	}
+	fires("a", "first-one")
+	write("token = second-one\n")
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "the file to be read again", func() bool {
+		log, _ := os.ReadFile(p.log)
+		return strings.Contains(string(log), `"what":"secrets file"`)
+	})
+	fires("b", "second-one")
+	for _, r := range []scheduler.Request{once("c", cmd+"; id"), once("d", "id")} {
+		_, err := p.client().Create(t.Context(), r)
+		if err == nil || !strings.Contains(err.Error(), "1012") || !strings.Contains(err.Error(), "--shell-allow") {
+			t.Errorf("%s: %v", r.Params["cmd"], err)
+		}
+	}
+}
