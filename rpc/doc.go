@@ -30,10 +30,24 @@
 // The paths under /v1 answer with status 200 and an envelope of errcode, errmsg
 // and data; other statuses are about HTTP itself. See NewHTTPServer.
 //
-// # Who may come in
+// # Who may come in, and do what
 //
-// Peers on loopback always; peers on private networks unless
-// Options.AllowCIDR says which others instead. Who a peer is travels in the
-// request's context (scheduler.WithPeer), and the Service decides what it may
-// do.
+// A gate stands before either server. It reads the PROXY protocol, from
+// Options.TrustedProxies only; does the TLS handshake, if there is TLS; and closes
+// connections of peers that have no way to be let in. What it has to wait for is
+// bounded in time and number, and so are peers that have yet to show a token: none
+// of them displaces one that is let in.
+//
+// Let in as they are: peers on loopback always; peers on private networks unless
+// Options.AllowCIDR says which others instead; and who shows a certificate that
+// Options.TLS takes. Others show one of Options.Tokens: with each request over
+// HTTP, by the method auth over Thrift. A token decides what its peer may do,
+// wherever that comes from; a trusted proxy that does not say whom it speaks for
+// may do next to nothing without one. What each method and endpoint takes is one
+// table, permissions. Tokens and certificates are looked at with every request, so
+// that one that was withdrawn ends on connections that are open.
+//
+// Who a peer is travels in the request's context (scheduler.WithPeer): the Service
+// sees to the limits of tokens on keys and actions, and to who may create shell
+// plans. Every change is told to Options.Audit.
 package rpc

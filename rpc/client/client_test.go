@@ -35,6 +35,7 @@ type server struct {
 	store scheduler.Store
 	svc   *scheduler.Service
 	addr  string
+	opts  rpc.Options
 	stop  func()
 }
 
@@ -51,7 +52,7 @@ func startServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	s := &server{
-		t: t, addr: "127.0.0.1:0", store: store,
+		t: t, addr: "127.0.0.1:0", store: store, opts: rpc.DefaultOptions(),
 		svc: scheduler.NewService(store, actionSet{"noop": actions.Noop{}}, scheduler.SystemClock{}, new(scheduler.Counters), zoned),
 	}
 	s.start()
@@ -71,7 +72,7 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	s.addr = ln.Addr().String()
-	srv := rpc.NewServer(s.svc, rpc.DefaultOptions())
+	srv := rpc.NewServer(s.svc, s.opts)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := srv.Serve(ln); err != nil {

@@ -159,9 +159,9 @@ func (s *session) describeConn(e *client.ConnError) string {
 	if op := new(net.OpError); errors.As(e.Err, &op) {
 		text = op.Err.Error() // without the address, which stands before it
 	}
-	hint := "is it a forsund, and does it let this machine in?"
-	if s.opts.TLS == nil {
-		hint = "is it a forsund, does it let this machine in, and does it speak TLS (--tls)?"
+	hint := "is it a forsund, does it let this machine in, and does it speak TLS (--tls)?"
+	if s.opts.TLS != nil {
+		hint = "is it a forsund, does it let this machine in, and does it speak TLS, too?"
 	}
 	return fmt.Sprintf("connection to %s: %s; %s%s", e.Address, printable(text), hint, unsure)
 }

@@ -52,7 +52,7 @@ func startServer(t *testing.T) *server { return start(t, fixedClock{goldenNow}, 
 // startFiring starts one that fires.
 func startFiring(t *testing.T) *server { return start(t, scheduler.SystemClock{}, true) }
 
-func start(t *testing.T, clock scheduler.Clock, firing bool) *server {
+func start(t *testing.T, clock scheduler.Clock, firing bool, change ...func(*rpc.Options)) *server {
 	t.Helper()
 	opts := memstore.DefaultOptions()
 	opts.Dir = memstore.Memory
@@ -60,11 +60,11 @@ func start(t *testing.T, clock scheduler.Clock, firing bool) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startOn(t, store, clock, firing)
+	return startOn(t, store, clock, firing, change...)
 }
 
 // startOn starts one on a store, which it closes.
-func startOn(t *testing.T, store scheduler.Store, clock scheduler.Clock, firing bool) *server {
+func startOn(t *testing.T, store scheduler.Store, clock scheduler.Clock, firing bool, change ...func(*rpc.Options)) *server {
 	t.Helper()
 	registry, err := actions.New(actions.DefaultOptions("test"))
 	if err != nil {
@@ -85,6 +85,9 @@ func startOn(t *testing.T, store scheduler.Store, clock scheduler.Clock, firing 
 	}
 	ropts := rpc.DefaultOptions()
 	ropts.Info = rpc.NewInfo(service, rpc.About{Version: "9.9.9", Store: "mem", Stores: []string{"mem"}})
+	for _, c := range change {
+		c(&ropts)
+	}
 	thrift := rpc.NewServer(service, ropts)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
