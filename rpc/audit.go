@@ -23,8 +23,12 @@ const maxAuditIDs = 100
 
 // begin begins a line with who did it.
 func (a audit) begin(ctx context.Context, method string) *zerolog.Event {
+	e := a.log.Info()
+	if !e.Enabled() {
+		return e
+	}
 	peer, _ := scheduler.PeerFrom(ctx)
-	e := a.log.Info().Str("method", method).Str("peer", peer.Address)
+	e = e.Str("method", method).Str("peer", peer.Address)
 	if peer.Name != "" {
 		e = e.Str("as", peer.Name)
 	}
@@ -39,7 +43,9 @@ func (a audit) plans(ctx context.Context, method string, plans ...*scheduler.Pla
 			e.Str("method", method).Str("peer", peer.Address).Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).
 				Int64("next_time", p.Due).Interface("params", scheduler.MaskParams(p.Params)).Msg("plan changed")
 		}
-		a.begin(ctx, method).Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).Int64("next_time", p.Due).Msg("audit: " + did(method))
+		if e := a.begin(ctx, method); e.Enabled() {
+			e.Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).Int64("next_time", p.Due).Msg("audit: " + did(method))
+		}
 	}
 }
 

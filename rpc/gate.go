@@ -41,7 +41,8 @@ type origin struct {
 // each connection it reads what a trusted proxy says of it, refuses peers that
 // have no way to be let in, and does the TLS handshake, within
 // Options.ArriveTimeout. Of those that have not come that far there is a bound;
-// beyond it the one that has been at it longest is closed.
+// beyond it the one that has been at it longest is closed, one from where peers are
+// not let in as they are first.
 type gate struct {
 	net.Listener
 	opts  *Options
@@ -54,7 +55,21 @@ type gate struct {
 	wg      sync.WaitGroup // the accepting loop, and connections on their way
 
 	mu       sync.Mutex
-	arriving map[net.Conn]time.Time // since when
+	arriving map[net.Conn]arrival
+}
+
+// arrival is a connection that is not let in yet.
+type arrival struct {
+	since time.Time
+	from  bool // where peers are let in as they are, or a proxy is trusted
+}
+
+// before says whether a is to go before b.
+func (a arrival) before(b arrival) bool {
+	if a.from != b.from {
+		return b.from
+	}
+	return a.since.Before(b.since)
 }
 
 // passage is what Accept returns.
@@ -66,7 +81,7 @@ type passage struct {
 func newGate(ln net.Listener, opts *Options, quiet zerolog.Logger) *gate {
 	g := &gate{
 		Listener: ln, opts: opts, quiet: quiet,
-		through: make(chan passage), done: make(chan struct{}), arriving: map[net.Conn]time.Time{},
+		through: make(chan passage), done: make(chan struct{}), arriving: map[net.Conn]arrival{},
 	}
 	if opts.TLS != nil {
 		g.tls = opts.TLS.Config()
@@ -164,16 +179,16 @@ func (g *gate) let(raw, conn net.Conn, from origin) {
 func (g *gate) enter(c net.Conn, from origin) {
 	g.mu.Lock()
 	if len(g.arriving) >= g.opts.maxArriving() {
-		var oldest net.Conn
-		for other, since := range g.arriving {
-			if oldest == nil || since.Before(g.arriving[oldest]) {
-				oldest = other
+		var first net.Conn
+		for other, a := range g.arriving {
+			if first == nil || a.before(g.arriving[first]) {
+				first = other
 			}
 		}
-		oldest.Close()
-		delete(g.arriving, oldest)
+		first.Close()
+		delete(g.arriving, first)
 	}
-	g.arriving[c] = time.Now()
+	g.arriving[c] = arrival{since: time.Now(), from: g.opts.caller(from, nil).right > access.None}
 	g.mu.Unlock()
 	select {
 	case <-g.done: // Close has not seen it

@@ -43,7 +43,6 @@ func (c *Certificates) Reload() error {
 	now.config = &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{pair},
-		NextProtos:   []string{"http/1.1"}, // Thrift clients name none, which is fine with that
 	}
 	if c.clientCA != "" {
 		if now.clients, err = LoadAuthorities(c.clientCA); err != nil {
