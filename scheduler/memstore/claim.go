@@ -182,6 +182,7 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (scheduler.Cl
 	if b.Lease.Shard != shardID {
 		return scheduler.ClaimReply{}, fmt.Errorf("claim, shard %d: %w", b.Lease.Shard, scheduler.ErrFenced)
 	}
+	s.compactions.note(len(b.Claims))
 	answers := make([]scheduler.ClaimAnswer, len(b.Claims))
 	c := &claimer{b: &b}
 	_, err := s.submit(&request{ctx: ctx, sync: true, urgent: true, run: func(t *txn) error {

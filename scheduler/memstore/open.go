@@ -41,6 +41,8 @@ func (s *Store) openDB() error {
 		Logger:          pebbleLogger{s},
 		EventListener:   s.listener(),
 	}
+	s.compactions = newCompactions()
+	o.Experimental.CompactionScheduler = s.compactions
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 8 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -78,6 +80,7 @@ func (s *Store) openDB() error {
 		}
 	}
 	if err != nil {
+		s.compactions.Unregister()
 		if f := s.failure(); f != nil {
 			err = f
 		}

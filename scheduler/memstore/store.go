@@ -49,6 +49,8 @@ type Store struct {
 	disk      diskState
 	guard     *guard
 
+	compactions *compactions
+
 	droppedDead atomic.Int64 // dead letters dropped because there were too many
 	stalled     atomic.Int64 // since when Pebble lets writes wait, in Unix nanoseconds; 0: it does not
 
