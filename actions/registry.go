@@ -150,7 +150,11 @@ func (r *Registry) Get(name string) (scheduler.Action, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &revealing{name: name, action: action, secrets: r.secrets}, true
+	a := &revealing{name: name, action: action, secrets: r.secrets}
+	if limited, ok := action.(scheduler.Limited); ok {
+		return &limitedRevealing{a, limited}, true
+	}
+	return a, true
 }
 
 // Names implements scheduler.Actions: what is registered, in order.

@@ -116,3 +116,32 @@ func TestDefaultOptionsVersion(t *testing.T) {
 		}
 	}
 }
+
+// limited is an action that says how much of it can run.
+type limited struct{ Noop }
+
+func (limited) Slots() int { return 7 }
+
+// TestRegistryKeepsLimits: what a registry puts around an action does not hide its limit,
+// nor give one to an action that has none.
+func TestRegistryKeepsLimits(t *testing.T) {
+	t.Parallel()
+	opts := DefaultOptions("")
+	opts.Noop = true
+	r, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Register("limited", limited{}); err != nil {
+		t.Fatal(err)
+	}
+	action, _ := r.Get("limited")
+	if l, ok := action.(scheduler.Limited); !ok || l.Slots() != 7 {
+		t.Errorf("the limit is gone: %T", action)
+	}
+	action, _ = r.Get("noop")
+	if _, ok := action.(scheduler.Limited); ok {
+		t.Error("noop has a limit")
+	}
+}

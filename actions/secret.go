@@ -78,6 +78,17 @@ type revealing struct {
 	secrets Secrets
 }
 
+// limitedRevealing is revealing for an action that says how much of it can run.
+type limitedRevealing struct {
+	*revealing
+	limited scheduler.Limited
+}
+
+var _ scheduler.Limited = (*limitedRevealing)(nil)
+
+// Slots implements scheduler.Limited.
+func (a *limitedRevealing) Slots() int { return a.limited.Slots() }
+
 // revealed are the parameters of a plan with its secrets.
 type revealed struct {
 	params map[string]string // of the action; those that it expands itself are as they were stored
