@@ -157,6 +157,7 @@ func (p httpParams) request(ctx context.Context, f *scheduler.Firing) (*http.Req
 	req.Header.Set(headerKey, encodeKey(f.Plan.Key))
 	req.Header.Set(headerFiringID, string(f.ID()))
 	req.Header.Set(headerAttempt, strconv.Itoa(f.Attempt))
+	traceContext(req.Header, f)
 	return req, nil
 }
 
