@@ -113,6 +113,13 @@
 //	two processes live under one replica id    the one that started later stops
 //	wall clock is set                          the ticker wakes, counts it, and goes on from the new time; due seconds only grow
 //
+// # How it is watched
+//
+// Counters and Meters are what a process has counted; Engine.Health is how it is now,
+// and Health.Problems what of that is its own fault: only that may take a replica out
+// of a load balancer. Glances are what the whole deployment shows. In each shard a
+// canary, a plan of forsun's own, goes all the way again and again: see canary.go.
+//
 // # What is not promised
 //
 // Firings of one plan, or of one second, are in no order, and may overlap.

@@ -385,15 +385,16 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 			w.finishers[f.Shard].add(w.e.bury(f, w.e.unrunnable(f.Plan.Action)))
 			continue
 		}
-		w.running[receipt{f.Shard, f.Receipt}] = run{firing: f}
+		waits := func() { w.running[receipt{f.Shard, f.Receipt}] = run{firing: f} } // launch notes that it runs
 		if stopping {
+			waits()
 			w.e.counters.Returned.Add(1)
 			w.finishers[f.Shard].add(Finish{Firing: f, Verdict: Return})
 			continue
 		}
 		name := w.e.target(p.action, f)
 		if name == "" {
-			w.launch(ctx, p, nil, name, f)
+			w.launch(ctx, p, nil, name, f, now)
 			continue
 		}
 		t := p.targets[name]
@@ -403,10 +404,12 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 		}
 		switch {
 		case t.running < w.e.opts.TargetSlots:
-			w.launch(ctx, p, t, name, f)
+			w.launch(ctx, p, t, name, f, now)
 		case t.running+len(t.waiting) < p.slots/2 && now.Sub(t.moved) < waitMoving:
+			waits()
 			t.waiting = append(t.waiting, f)
 		default:
+			waits()
 			w.deferFiring(f, t)
 		}
 	}
@@ -414,8 +417,7 @@ func (w *workers) start(ctx context.Context, stopping bool, firings []*Firing, r
 }
 
 // launch runs f, beside everything else. Call with mu held.
-func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f *Firing) {
-	now := time.Now()
+func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f *Firing, now time.Time) {
 	w.running[receipt{f.Shard, f.Receipt}] = run{firing: f, began: now}
 	if t != nil {
 		t.running++
@@ -470,7 +472,7 @@ func (w *workers) targetDone(ctx context.Context, p *pool, t *target, name strin
 	if len(t.waiting) > 0 && !w.draining {
 		next := t.waiting[0]
 		t.waiting = t.waiting[1:]
-		w.launch(ctx, p, t, name, next)
+		w.launch(ctx, p, t, name, next, t.moved)
 		return
 	}
 	t.full = time.Time{}

@@ -13,8 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"github.com/snower/forsun/scheduler"
 )
 
 // TestMetrics: what is exposed passes the linter of Prometheus, and counts what
@@ -170,14 +168,5 @@ func TestStoreAway(t *testing.T) {
 	}
 	if _, answer := r.ready(); !answer.Ready {
 		t.Errorf("red: %q", answer.Problems)
-	}
-}
-
-// BenchmarkObserve is what a firing costs more: its lateness, how long it ran, and its
-// outcome. It must stay far below 300 ns.
-func BenchmarkObserve(b *testing.B) {
-	var h scheduler.Histogram
-	for i := range b.N {
-		h.Observe(time.Duration(i%1000) * time.Millisecond)
 	}
 }
