@@ -166,6 +166,15 @@ struct ForsunRestored {
     4: string message = ""
 }
 
+// A backup that was made.
+struct ForsunBackup {
+    1: required string directory,
+    2: i64 plans = 0,
+    3: i64 files = 0,
+    4: i64 bytes = 0,
+    5: i64 took_ms = 0
+}
+
 service Forsun{
     i16 ping(),
     ForsunPlan create(1:string key, 2:i16 second, 3:i16 minute = -1, 4:i16 hour = -1, 5:i16 day = -1, 6:i16 month = -1, 7:i16 week = -1, 8:string action="shell", 9:map<string, string> params={}) throws (1:ForsunPlanError err),
@@ -210,5 +219,9 @@ service Forsun{
     // last_timeout, status and created_time are kept (0: as of a new plan). A plan
     // whose key has one is left out unless replace is given. check_only stores
     // nothing and answers what it would. One bad plan does not affect the others.
-    list<ForsunRestored> restorePlans(1:list<ForsunPlanInfo> plans, 2:bool replace=false, 3:bool check_only=false) throws (1:ForsunPlanError err)
+    list<ForsunRestored> restorePlans(1:list<ForsunPlanInfo> plans, 2:bool replace=false, 3:bool check_only=false) throws (1:ForsunPlanError err),
+    // Has forsund write a backup of its embedded store into a directory of its own
+    // machine: an absolute path, which must not be there yet, or be empty. For
+    // loopback and authenticated peers only.
+    ForsunBackup backup(1:string directory) throws (1:ForsunPlanError err)
 }

@@ -56,6 +56,7 @@ func (h *handler) methods() map[string]method {
 		"replicas":      bind(forsun.NewForsunReplicasArgs, h.replicas),
 		"check":         bind(forsun.NewForsunCheckArgs, h.check),
 		"auth":          bind(forsun.NewForsunAuthArgs, h.auth),
+		"backup":        bind(forsun.NewForsunBackupArgs, h.backup),
 		"restorePlans":  bind(forsun.NewForsunRestorePlansArgs, h.restorePlans),
 	}
 }

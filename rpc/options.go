@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,9 @@ import (
 type Options struct {
 	Logger zerolog.Logger
 	Info   *Info // what info answers; nil: one of the server's own
+
+	// Backup writes a backup of the store into a directory; nil: it cannot.
+	Backup func(ctx context.Context, directory string) (Backup, error)
 
 	// AllowCIDR are the networks, beside loopback, whose peers are let in as they
 	// are, without a token or certificate. nil: private networks.

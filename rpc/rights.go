@@ -36,7 +36,7 @@ func permissions() []permission {
 		},
 		{
 			access.Admin,
-			[]string{"redrive", "purge", "check"},
+			[]string{"redrive", "purge", "check", "backup"},
 			[]string{"POST /v1/dead/redrive", "POST /v1/dead/purge", "DELETE /v1/dead/purge", "GET /v1/doctor"},
 		},
 	}

@@ -379,6 +379,37 @@ func (c *Client) Check(ctx context.Context) (findings []scheduler.Finding, err e
 	return findings, err
 }
 
+// BackupTimeout is how long Backup waits for its answer at least, if its context has
+// no deadline: the server reads all that is stored.
+const BackupTimeout = 30 * time.Minute
+
+// Backup is a backup that was made.
+type Backup struct {
+	Directory string
+	Plans     int64
+	Files     int64
+	Bytes     int64
+	Took      time.Duration
+}
+
+// Backup has the server write a backup of its embedded store into a directory of its own
+// machine.
+func (c *Client) Backup(ctx context.Context, directory string) (b Backup, err error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(c.opts.Timeout, BackupTimeout))
+		defer cancel()
+	}
+	err = c.do(ctx, changes, func(ctx context.Context, rpc *forsun.ForsunClient) error {
+		got, err := rpc.Backup(ctx, directory)
+		if err == nil {
+			b = Backup{got.Directory, got.Plans, got.Files, got.Bytes, time.Duration(got.TookMs) * time.Millisecond}
+		}
+		return err
+	})
+	return b, err
+}
+
 // Info returns what the server says about itself, by name.
 func (c *Client) Info(ctx context.Context) (info map[string]string, err error) {
 	err = c.do(ctx, reads, func(ctx context.Context, rpc *forsun.ForsunClient) (err error) {

@@ -84,6 +84,11 @@ func ours(path string) error {
 	}
 	other := ""
 	for _, e := range entries {
+		if e.Name() == backupName {
+			return fmt.Errorf("this is a backup; it is left as it is; forsund restore %q makes a store of it", path)
+		}
+	}
+	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == databaseDir || name == lockName:
 			return nil

@@ -39,6 +39,13 @@
 // does, or be empty. Tables have their own checksums, which are looked at when
 // they are read.
 //
+// # Backup
+//
+// A backup (backup.go) is a Pebble checkpoint in a directory of its own, and a list of its
+// files with a checksum of each MiB, written last. Restoring compares all of it, so that
+// the file "synced", of which a backup has none, is not missed. What goes wrong in
+// writing it ends the backup, not the store: guard stands before the database only.
+//
 // # One writer
 //
 // Every change is made by one goroutine (writer.go), in the order in which

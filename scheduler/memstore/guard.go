@@ -22,6 +22,15 @@ type guard struct {
 	armed   atomic.Bool
 	lastLog atomic.Pointer[string] // the write-ahead log that was opened last for reading
 	notes   *syncNotes             // nil in memory
+
+	dir string // the database's, which it stands before; "": all
+	raw vfs.FS // for what is elsewhere: a backup
+}
+
+// elsewhere says whether a file is not of the database: then its errors are those of
+// whoever asked for it, and it has no notes, whatever its name.
+func (g *guard) elsewhere(name string) bool {
+	return g.dir != "" && name != g.dir && !strings.HasPrefix(name, g.dir+"/")
 }
 
 // frozen waits for the end of the process if the store has failed.
@@ -59,24 +68,36 @@ func (g *guard) file(f vfs.File, name string, err error) (vfs.File, error) {
 func (g *guard) Unwrap() vfs.FS { return g.FS }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.elsewhere(name) {
+		return g.raw.Create(name, c)
+	}
 	g.frozen()
 	f, err := g.FS.Create(name, c)
 	return g.file(f, name, g.hold("create", name, err))
 }
 
 func (g *guard) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.elsewhere(name) {
+		return g.raw.ReuseForWrite(from, name, c)
+	}
 	g.frozen()
 	f, err := g.FS.ReuseForWrite(from, name, c)
 	return g.file(f, name, g.hold("create", name, err))
 }
 
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if g.elsewhere(name) {
+		return g.raw.OpenReadWrite(name, c, opts...)
+	}
 	g.frozen()
 	f, err := g.FS.OpenReadWrite(name, c, opts...)
 	return g.file(f, name, g.hold("open", name, err))
 }
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
+	if g.elsewhere(name) {
+		return g.raw.OpenDir(name)
+	}
 	f, err := g.FS.OpenDir(name)
 	if err != nil {
 		return nil, err
@@ -99,27 +120,42 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 }
 
 func (g *guard) Link(from, to string) error {
+	if g.elsewhere(to) {
+		return g.raw.Link(from, to)
+	}
 	g.frozen()
 	return g.hold("link", to, g.FS.Link(from, to))
 }
 
 func (g *guard) Rename(from, to string) error {
+	if g.elsewhere(to) {
+		return g.raw.Rename(from, to)
+	}
 	g.frozen()
 	return g.hold("rename", to, g.FS.Rename(from, to))
 }
 
 // Remove and RemoveAll may fail: a file too many does no harm.
 func (g *guard) Remove(name string) error {
+	if g.elsewhere(name) {
+		return g.raw.Remove(name)
+	}
 	g.frozen()
 	return g.FS.Remove(name)
 }
 
 func (g *guard) RemoveAll(name string) error {
+	if g.elsewhere(name) {
+		return g.raw.RemoveAll(name)
+	}
 	g.frozen()
 	return g.FS.RemoveAll(name)
 }
 
 func (g *guard) MkdirAll(dir string, perm os.FileMode) error {
+	if g.elsewhere(dir) {
+		return g.raw.MkdirAll(dir, perm)
+	}
 	g.frozen()
 	return g.hold("make directory", dir, g.FS.MkdirAll(dir, perm))
 }

@@ -66,6 +66,9 @@ func (s *Store) openDB() error {
 	}
 	raw, dir := o.FS, o.FS.PathJoin(dir, databaseDir)
 	s.openDisk(o)
+	if s.opts.FS == nil && s.opts.Dir != Memory {
+		s.guard.dir, s.guard.raw = dir, raw
+	}
 	var db *pebble.DB
 	var err error
 	if s.opts.Dir != Memory || s.opts.FS != nil {

@@ -48,6 +48,7 @@ type Store struct {
 	watch     watchers
 	disk      diskState
 	guard     *guard
+	backing   sync.Mutex // held by a backup that is under way
 
 	compactions *compactions
 

@@ -126,6 +126,13 @@ fired again, as far as the history goes back.`,
 			options: []string{"--apply", "--host-timezone", "--past-due", "--replace", "--samples", "--redis-host", "--redis-server-id"},
 			dashes:  true, run: runMigrate,
 		},
+		{
+			name: "backup", args: "DIR", summary: "have forsund write a backup of its embedded store",
+			help: `forsund writes it, on its own machine, while it goes on. DIR must not be there yet, or be
+empty. The backup holds all that was answered before it began. "forsund restore DIR"
+makes a store of it.`,
+			run: runBackup,
+		},
 		{name: "info", summary: "show what the server says about itself", run: runInfo},
 		{
 			name: "shards", summary: "show leader, plans, queues and debts of every shard",

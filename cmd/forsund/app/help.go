@@ -45,7 +45,9 @@ func HelpText() string {
 		"and in the environment, as FORSUN_ and its name in capitals with _ for -:\n" +
 		"FORSUN_LOG_LEVEL=DEBUG. The command line outweighs the file, the file outweighs\n" +
 		"the environment. Times are 90s, 1m30s, or a number of seconds.\n\n" +
-		"\"forsund config\", with options behind it, prints what they all add up to.\n")
+		"\"forsund config\", with options behind it, prints what they all add up to.\n" +
+		"\"forsund backup DIR\" has the forsund that runs write a backup of its embedded\n" +
+		"store, \"forsund restore DIR\" makes a new store of one.\n")
 	return b.String()
 }
 

@@ -37,6 +37,12 @@ type Actions = map[string]scheduler.Action
 // them. It returns the exit status: 0 after an orderly stop, 1 if it could not start or go
 // on, 2 if it was not called right. It is to be called once.
 func Main(args []string, version string, own Actions) (status int) {
+	if len(args) > 1 && args[1] == "backup" {
+		return backup(args[2:], version)
+	}
+	if len(args) > 1 && args[1] == "restore" {
+		return restore(args[2:])
+	}
 	options, err := app.Parse(args[1:], os.LookupEnv, slices.Sorted(maps.Keys(own))...)
 	report := app.Demonized()
 	if err == nil && !options.Help && !options.Version {
