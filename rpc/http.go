@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strings"
@@ -208,14 +209,20 @@ func (s *HTTPServer) guard(next http.Handler) http.Handler {
 }
 
 // foreign says whether a browser sent r for a page of another origin. Programs
-// send no Origin.
+// send no Origin. Nor is a name its own proof: whoever owns one can have it point to
+// this machine (DNS rebinding), and then the page's origin is the host it asks. So a
+// page by a name needs a token, too.
 func foreign(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return false
 	}
 	u, err := url.Parse(origin)
-	return err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host)
+	if err != nil || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err != nil && u.Hostname() != "localhost" && r.Header.Get("Authorization") == ""
 }
 
 // statusError is an answer outside of the envelope.

@@ -193,22 +193,28 @@ func TestHTTPOrigin(t *testing.T) {
 	t.Parallel()
 	_, base := startHTTP(t, nil)
 	host := strings.TrimPrefix(base, "http://")
+	_, port, _ := strings.Cut(host, ":")
 	for _, row := range []struct {
 		origin string
+		host   string // asked for, if not base's
 		status int
 	}{
-		{"", 200},
-		{base, 200},
-		{"https://" + host, 200},
-		{"http://evil.example", 403},
-		{"null", 403},
-		{"http://127.0.0.1:1", 403},
+		{"", "", 200},
+		{"", "forsun.example:" + port, 200},
+		{base, "", 200},
+		{"https://" + host, "", 200},
+		{"http://localhost:" + port, "localhost:" + port, 200},
+		{"http://evil.example", "", 403},
+		{"http://evil.example:" + port, "evil.example:" + port, 403}, // a name that points here
+		{"null", "", 403},
+		{"http://127.0.0.1:1", "", 403},
 	} {
 		r, _ := http.NewRequestWithContext(t.Context(), "GET", base+"/v1/ping", nil)
 		r.Close = true
 		if row.origin != "" {
 			r.Header.Set("Origin", row.origin)
 		}
+		r.Host = row.host
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
 			t.Fatal(err)
