@@ -90,30 +90,51 @@ func bundleOf(field string) (take string, n int, ok bool) {
 	return field[:i], n, err == nil && n >= 1 && n <= batchPlans
 }
 
+// readBundle reads what stands in a bundle: whole, or an error of errBundle; nothing if
+// it is not there.
+func (s *Store) readBundle(ctx context.Context, k *shardKeys, take string) ([]bundled, error) {
+	stored, err := s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()).ToString()
+	if rueidis.IsRedisNil(err) {
+		return nil, nil
+	}
+	if e, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(e.Error(), "WRONGTYPE") {
+		return nil, fmt.Errorf("%w: %w", errBundle, err)
+	} else if err != nil {
+		return nil, err
+	}
+	firings, err := parseBundle(stored)
+	if n := take[strings.LastIndexByte(take, '+')+1:]; err == nil && n != strconv.Itoa(len(firings)) {
+		err = fmt.Errorf("%w: it has %d firings, not %s", errBundle, len(firings), n)
+	}
+	return firings, err
+}
+
 // unbundle runs unbundle.lua for bundles of a worker. One that is not there is not
 // missed.
 func (s *Store) unbundle(ctx context.Context, k *shardKeys, action, worker string, takes []string) error {
 	for _, take := range takes {
-		stored, err := s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()).ToString()
-		if err != nil && !rueidis.IsRedisNil(err) {
-			return err
-		}
-		firings, err := parseBundle(stored)
-		if err != nil {
-			return fmt.Errorf("bundle %s: %w", take, err)
-		}
-		keys := []string{k.bundles(action, worker), k.held(action, worker), k.bundle(take)}
-		for _, f := range firings {
-			keys = append(keys, k.firing(f.id))
-		}
-		r, err := s.run(ctx, invocation{script: s.scripts.unbundle, keys: keys, args: []string{take}})
-		if err != nil {
-			return err
-		}
-		if n, err := firstNumber(r); err != nil {
-			return err
-		} else if n == 2 {
-			s.log.Error().Int("shard", k.id).Str("key", k.bundle(take)).Msg("firings were lost: someone deleted a bundle")
+		for again := true; again; {
+			keys, bad := []string{k.bundles(action, worker), k.held(action, worker), k.bundle(take), k.quarantine}, ""
+			firings, err := s.readBundle(ctx, k, take)
+			if errors.Is(err, errBundle) {
+				bad = "bad"
+			} else if err != nil {
+				return err
+			}
+			for _, f := range firings {
+				keys = append(keys, k.firing(f.id))
+			}
+			r, err := s.run(ctx, invocation{script: s.scripts.unbundle, keys: keys, args: []string{take, bad}})
+			if err != nil {
+				return err
+			}
+			n, err := firstNumber(r)
+			if err != nil {
+				return err
+			}
+			if again = n == 3; n == 2 {
+				s.log.Error().Int("shard", k.id).Str("key", k.bundle(take)).Msg("firings were lost: someone deleted a bundle, or made another of it")
+			}
 		}
 	}
 	return nil
@@ -140,15 +161,12 @@ func (s *Store) heldInBundles(ctx context.Context, k *shardKeys, fields map[stri
 		if take == bundleCount || strings.HasSuffix(take, bundleDone) {
 			continue
 		}
-		stored, err := s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()).ToString()
-		if rueidis.IsRedisNil(err) {
-			continue // finished meanwhile
-		} else if err != nil {
+		firings, err := s.readBundle(ctx, k, take) // none if it was finished meanwhile
+		if err != nil && !errors.Is(err, errBundle) {
 			return nil, err
 		}
-		firings, err := parseBundle(stored)
 		if err != nil {
-			return nil, fmt.Errorf("bundle %s: %w", take, err)
+			continue // whoever wants a firing of it, finds that out
 		}
 		done := fields[take+bundleDone]
 		for i, f := range firings {

@@ -21,7 +21,7 @@ now = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
 local second = math.min(math.floor(now / 1000), tonumber(ARGV[2]))
 local used = call('HMGET', KEYS[5], action, action .. ':bytes')
 local entries, bytes = tonumber(used[1] or 0), tonumber(used[2] or 0)
-call('LLEN', KEYS[4]) -- or fails before a plan is renamed
+call('LLEN', KEYS[4]); if ARGV[13] ~= '0' then call('HLEN', KEYS[8]); call('HLEN', KEYS[9]) end -- or fails before a plan is renamed
 local count, max_entries, max_bytes = (#KEYS - 10) / 2, tonumber(ARGV[4]), tonumber(ARGV[5])
 local early = second < tonumber(ARGV[7])
 local tight = max_entries > 0 and entries + count > max_entries or max_bytes > 0 and bytes + ARGV[8] >= max_bytes
