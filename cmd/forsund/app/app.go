@@ -128,6 +128,7 @@ type app struct {
 	adminAddr string // where it is served; "": nowhere
 
 	store       scheduler.Store
+	embedded    *memstore.Store                           // what store times, if it is the embedded one; else nil
 	storeFailed <-chan error                              // why the store cannot go on; nil if it always can
 	promises    func(context.Context) []scheduler.Finding // what its configuration cannot promise; nil: it has none
 	ended       chan error                                // what was to run for ever and did not
@@ -240,7 +241,7 @@ func (a *app) openStore(ctx context.Context, replica string) error {
 	if err != nil {
 		return err
 	}
-	a.store, a.storeFailed = store, store.Failed()
+	a.store, a.embedded, a.storeFailed = store, store, store.Failed()
 	return nil
 }
 

@@ -47,7 +47,7 @@ func (a *app) serve(ctx context.Context, replica string, listener, httpListener 
 	rpcOpts := rpc.DefaultOptions()
 	rpcOpts.Logger = a.log
 	rpcOpts.Info = rpc.NewInfo(service, rpc.About{Version: a.p.Version, Store: a.o.Driver, Stores: []string{driverMem, driverRedis}, Extensions: a.o.Extensions})
-	if store, ok := a.store.(*memstore.Store); ok {
+	if store := a.embedded; store != nil {
 		rpcOpts.Backup = func(ctx context.Context, dir string) (rpc.Backup, error) {
 			b, err := store.Backup(ctx, dir)
 			return rpc.Backup{Directory: b.Dir, Plans: b.Plans, Files: b.Files, Bytes: b.Bytes, Took: b.Took}, err
