@@ -44,7 +44,6 @@ type guarded struct {
 	tokenFile    string
 	log          *logBuffer
 	audit        *logBuffer
-	authority    *accesstest.Authority // nil: no TLS
 }
 
 // startGuarded starts one with tokens whose proxies are on loopback: who says the

@@ -68,7 +68,6 @@ type migration struct {
 	src            migrate.Source
 	o              migrate.Options
 	apply, replace bool
-	failed         bool // something was reported
 }
 
 func (m *migration) set(values map[string]string) (err error) {

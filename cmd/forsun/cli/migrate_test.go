@@ -60,7 +60,7 @@ func pythonPlans(shift int64) (plans []map[string]any, due map[string]int64, han
 		case string:
 			due[key] = want
 		case msgpack.RawMessage:
-			due[strings.TrimLeft(string(key), "\xda\xd9\x00\x05")] = want
+			due[string(key[len(raw16("")):])] = want
 		}
 	}
 	at := func(t int64) int64 { return t + shift }
