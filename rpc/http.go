@@ -191,7 +191,9 @@ func (s *HTTPServer) closeOldest() {
 func (s *HTTPServer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opts.MessageTimeout + s.opts.WriteTimeout))
-		if foreign(r) {
+		// identify below sees to it that a token is valid where there are any.
+		_, token := bearer(r)
+		if foreign(r, token && s.opts.Tokens != nil) {
 			http.Error(w, "a page of another origin may not use this interface", http.StatusForbidden)
 			return
 		}
@@ -211,8 +213,8 @@ func (s *HTTPServer) guard(next http.Handler) http.Handler {
 // foreign says whether a browser sent r for a page of another origin. Programs
 // send no Origin. Nor is a name its own proof: whoever owns one can have it point to
 // this machine (DNS rebinding), and then the page's origin is the host it asks. So a
-// page by a name needs a token, too.
-func foreign(r *http.Request) bool {
+// page by a name needs a token, too: any other Authorization it can make up.
+func foreign(r *http.Request, token bool) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		return false
@@ -222,7 +224,7 @@ func foreign(r *http.Request) bool {
 		return true
 	}
 	_, err = netip.ParseAddr(u.Hostname())
-	return err != nil && u.Hostname() != "localhost" && r.Header.Get("Authorization") == ""
+	return err != nil && u.Hostname() != "localhost" && !token
 }
 
 // statusError is an answer outside of the envelope.

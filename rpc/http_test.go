@@ -226,6 +226,44 @@ func TestHTTPOrigin(t *testing.T) {
 	}
 }
 
+// TestHTTPOriginToken: of a page under a name that points here only a token counts,
+// and not what it can make up.
+func TestHTTPOriginToken(t *testing.T) {
+	t.Parallel()
+	g := startGuarded(t, nil)
+	_, open := startHTTP(t, nil)
+	for _, row := range []struct {
+		base, authorization string
+		status              int
+	}{
+		{"http://" + g.http, "Bearer " + adminToken, 200},
+		{"http://" + g.http, "Bearer " + badToken, 401},
+		{"http://" + g.http, "Basic eDp5", 403},
+		{"http://" + g.http, "Bearer", 403},
+		{open, "Bearer " + adminToken, 403}, // there are none
+		{open, "x", 403},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", row.base+"/v1/plans", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close = true
+		r.Host = "evil.example:9001"
+		r.Header.Set("Origin", "http://evil.example:9001")
+		r.Header.Set("Authorization", row.authorization)
+		// As a proxy on this machine would speak for somebody on it.
+		r.Header.Set("X-Forwarded-For", "127.0.0.2")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != row.status {
+			t.Errorf("%s, Authorization %q: got %d, want %d", row.base, row.authorization, resp.StatusCode, row.status)
+		}
+	}
+}
+
 // TestHTTPConnections checks that at the limit the connection idle longest goes,
 // that slow requests end, and that the counts of info follow.
 func TestHTTPConnections(t *testing.T) {
