@@ -216,6 +216,7 @@ func TestRefuses(t *testing.T) {
 		{"GET", "/", "", http.StatusNotFound},
 		{"GET", "/debug/pprof/", "", http.StatusOK},
 		{"GET", "/debug/pprof/goroutine?debug=1", "", http.StatusOK},
+		{"GET", "/debug/pprof/cmdline", "", http.StatusNotFound}, // passwords may be there
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), tc.method, r.url+tc.path, nil)
 		if err != nil {

@@ -37,7 +37,7 @@ func NewServer(w *Watch, registry *prometheus.Registry, logger zerolog.Logger) *
 		MaxRequestsInFlight: scrapesMost, Timeout: scrapeTimeout,
 	}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	// Not pprof.Cmdline: passwords may be on the command line.
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
