@@ -293,7 +293,8 @@ func parseCanary(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseCIDRs reads networks and single addresses.
+// parseCIDRs reads networks and single addresses. Those of IPv4 that are written in
+// IPv6 are of IPv4, as addresses are when they are compared.
 func parseCIDRs(s string) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, item := range splitList(s) {
@@ -304,6 +305,9 @@ func parseCIDRs(s string) ([]netip.Prefix, error) {
 				return nil, notAllowed(item, "networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between")
 			}
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		if addr := prefix.Addr(); addr.Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(addr.Unmap(), prefix.Bits()-96)
 		}
 		prefixes = append(prefixes, prefix.Masked())
 	}
@@ -342,18 +346,12 @@ func parseVariables(s string) ([]string, error) {
 	return names, nil
 }
 
-// parseEgress reads networks of targets. Those of IPv4 that are written in IPv6 are
-// of IPv4, as addresses are when they are compared.
+// parseEgress reads networks of targets.
 func parseEgress(s string) ([]netip.Prefix, error) {
 	prefixes, err := parseCIDRs(s)
 	if err == nil && len(prefixes) == 0 {
 		// None would be all of them: a variable that is empty by mistake opens nothing.
 		err = notAllowed(s, "networks and addresses such as 10.0.0.0/8 or 192.0.2.7, with commas between")
-	}
-	for i, p := range prefixes {
-		if p.Addr().Is4In6() && p.Bits() >= 96 {
-			prefixes[i] = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-		}
 	}
 	return prefixes, err
 }

@@ -84,7 +84,7 @@ func TestParseValues(t *testing.T) {
 	args := []string{
 		"--bind", "[::1]", "--http=[::1]:0", "--port=0", "--timezone=Asia/Shanghai", "--misfire-grace=90", "--drain-timeout", "1m30s",
 		"--slots=http=3", "--slots", "shell=2,redis=5", "--work", "http,shell,http", "--actions=http, shell", "--target-slots=7",
-		"--retries=0", "--retry-delay=1.5", "--shell-from=Private", "--allow-cidr=10.1.2.3/8,192.0.2.7", "--allow-cidr", "fd00::/8",
+		"--retries=0", "--retry-delay=1.5", "--shell-from=Private", "--allow-cidr=10.1.2.3/8,192.0.2.7", "--trusted-proxies=::ffff:10.9.0.0/112,::ffff:192.0.2.8", "--allow-cidr", "fd00::/8",
 		"--egress-allow=10.0.0.0/8, ::ffff:192.0.2.0/120", "--egress-deny=10.1.2.3", "--egress-deny=fd00::1/8",
 		`--shell-allow=/opt/report --at=a\,b,  date -u `, "--shell-allow=/opt/backup *", "--shell-allow-env=A, B",
 		"--driver-mem-store-file=:memory:", "--driver-mem-sync=1s", "--log-level=Warning", "--pid-file=/run/forsund.pid", "-demon=no",
@@ -109,6 +109,9 @@ func TestParseValues(t *testing.T) {
 	wantCIDR := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8")}
 	if !slices.Equal(o.AllowCIDR, wantCIDR) || o.ShellFrom != scheduler.ShellFromPrivate {
 		t.Errorf("peers: got %v, shell from %s", o.AllowCIDR, o.ShellFrom)
+	}
+	if got := fmt.Sprint(o.TrustedProxies); got != "[10.9.0.0/16 192.0.2.8/32]" {
+		t.Errorf("trusted proxies: got %s", got)
 	}
 	if got := fmt.Sprint(o.Egress.Allow, o.Egress.Deny); got != "[10.0.0.0/8 192.0.2.0/24] [10.1.2.3/32 fd00::/8]" {
 		t.Errorf("egress: got %s", got)
