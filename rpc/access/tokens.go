@@ -203,6 +203,9 @@ func (t *Token) secret(word string) error {
 			return errors.New("token (the third word): allowed behind sha256: 64 hexadecimal digits")
 		}
 		t.digest = [sha256.Size]byte(digest)
+		if t.digest == sha256.Sum256(nil) { // as of a variable that was not set: it would let in who shows an empty token
+			return errors.New("token (the third word): it is the SHA-256 of nothing; allowed: that of a token")
+		}
 		return nil
 	}
 	if len(word) < minToken || len(word) > maxToken || strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r > '~' }) {

@@ -85,6 +85,7 @@ func TestTokenFaults(t *testing.T) {
 		{"a read 0123456789abcdéf\n", "it has 16 characters; allowed: 16 to 512 printable ASCII"},
 		{"a read sha256:" + secretToken + "\n", "line 1: token (the third word): allowed behind sha256: 64 hexadecimal digits"},
 		{"a read sha256:00\n", "64 hexadecimal digits"},
+		{"a read sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n", "line 1: token (the third word): it is the SHA-256 of nothing"},
 		{"a read 0123456789abcdef " + secretToken + "\n", "line 1: word 4: allowed: keys=PREFIX,… and actions=NAME,…"},
 		{"a read 0123456789abcdef keys=a key=b\n", "line 1: word 5"},
 		{"a read 0123456789abcdef keys=\n", "line 1: keys= needs something behind it"},
