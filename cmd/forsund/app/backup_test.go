@@ -31,6 +31,9 @@ func TestBackupAndRestore(t *testing.T) {
 	if status, stdout, stderr := result(t, command("restore", backup, "--driver-mem-store-file="+restored)); status != 0 || !strings.Contains(stdout, restored) {
 		t.Fatalf("restore: status %d, %s%s", status, stdout, stderr)
 	}
+	if status, stdout, stderr := result(t, command("restore", "--help")); status != 0 || !strings.HasPrefix(stdout, "usage: forsund restore DIR") {
+		t.Errorf("restore --help: status %d, %s%s", status, stdout, stderr)
+	}
 	p = start(t, restored)
 	plan, err := p.client().Get(t.Context(), "kept")
 	if err != nil || plan.Key != "kept" {

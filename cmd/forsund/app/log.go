@@ -50,7 +50,7 @@ func openLog(o *Options, stderr *os.File, env func(string) (string, bool)) (zero
 	if o.LogFile != "" {
 		file = &logFile{path: o.LogFile, crashes: true, rotate: o.LogRotate, keep: o.LogBackups, now: time.Now}
 		if err := file.Reopen(); err != nil {
-			return zerolog.Nop(), nil, fmt.Errorf("log file: %w", err)
+			return zerolog.Nop(), nil, fmt.Errorf("--log: %w", err)
 		}
 		out = file
 	}

@@ -117,7 +117,7 @@ func parseArgs(args []string, groups []group) (map[string]string, error) {
 	app.Action = func(c *cli.Context) error {
 		delete(given, "help")
 		if c.NArg() > 0 {
-			return &UsageError{"", fmt.Sprintf("%q: forsund takes options only (forsund -h lists them)", c.Args().First())}
+			return strayWord(c.Args().First())
 		}
 		set := c.LocalFlagNames() // IsSet looks through all flags for each
 		for _, g := range groups {

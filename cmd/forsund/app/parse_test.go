@@ -200,6 +200,8 @@ func TestParseErrors(t *testing.T) {
 		{"--conf=/nonexistent/forsun.conf", "--conf: open /nonexistent/forsun.conf: no such file or directory"},
 		{"--conf=/", "--conf: / is not a file"},
 		{"config stray", `"stray": forsund takes options only (forsund -h lists them)`},
+		{"confg --port=9", `"confg": forsund takes options only, did you mean forsund config? (forsund -h lists them)`},
+		{"--port=9 backup", `"backup": belongs right after forsund, before all options`},
 		{"--log --demon", "--log: needs a value, not the option --demon"},
 		{"--log-level=loud", `--log-level: "loud" is not allowed; allowed: DEBUG, INFO, WARNING, ERROR, CRITICAL`},
 		{"--demon=maybe", `--demon: "maybe" is not allowed; allowed: true or false`},

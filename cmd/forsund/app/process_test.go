@@ -254,7 +254,7 @@ func TestRefusals(t *testing.T) {
 		{"port in use", []string{"--port=" + port}, 1, []string{"--port: 127.0.0.1:" + port + " is in use"}},
 		{"http port in use", []string{"--port=0", "--http=" + running.http}, 1, []string{"--http: " + running.http + " is in use"}},
 		{"no such address", []string{"--port=0", "--bind=192.0.2.1"}, 1, []string{"--bind: ", "192.0.2.1"}},
-		{"log cannot be written", []string{"--port=0", "--log=/proc/forsund.log"}, 1, []string{"log file", "/proc/forsund.log"}},
+		{"log cannot be written", []string{"--port=0", "--log=/proc/forsund.log"}, 1, []string{"--log: ", "/proc/forsund.log"}},
 		{"pid file cannot be written", []string{"--port=0", "--pid-file=/proc/forsund.pid", "--driver-mem-store-file=:memory:"}, 1, []string{"--pid-file", "/proc/forsund.pid"}},
 		{"store is locked", []string{"--port=0", "--driver-mem-store-file=" + taken}, 1, []string{taken, fmt.Sprint(running.cmd.Process.Pid)}},
 		{"store is a file", []string{"--port=0", "--driver-mem-store-file=" + dump}, 1, []string{dump}},

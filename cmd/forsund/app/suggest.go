@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/xrash/smetrics"
@@ -18,4 +19,16 @@ func nearest(word string, words []string) string {
 		}
 	}
 	return best
+}
+
+// strayWord is what is wrong with a word that is no option, nor the value of one.
+func strayWord(word string) error {
+	near := nearest(word, []string{"config", "backup", "restore"})
+	switch near {
+	case "":
+		return &UsageError{"", fmt.Sprintf("%q: forsund takes options only (forsund -h lists them)", word)}
+	case word:
+		return &UsageError{"", fmt.Sprintf("%q: belongs right after forsund, before all options", word)}
+	}
+	return &UsageError{"", fmt.Sprintf("%q: forsund takes options only, did you mean forsund %s? (forsund -h lists them)", word, near)}
 }

@@ -31,15 +31,20 @@ func backup(args []string, version string) int {
 
 // restore makes the store that forsund's options name of a backup.
 func restore(args []string) int {
+	const usage = "usage: forsund restore DIR [--driver-mem-store-file=STORE]"
+	if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
+		fmt.Println(usage + "\nSTORE, by default where forsund has its store, must be empty, or not there yet.\nEvery file of the backup DIR is compared with its checksum.")
+		return 0
+	}
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		return complain(fmt.Errorf("restore: the directory of the backup is missing; usage: forsund restore DIR [--driver-mem-store-file=STORE]"))
+		return complain(fmt.Errorf("restore: the directory of the backup is missing; %s", usage))
 	}
 	options, err := app.Parse(args[1:], os.LookupEnv)
 	if err != nil {
 		return complain(err)
 	}
 	if options.Help || options.Version || options.Driver != "mem" || options.StoreDir == memstore.Memory {
-		return complain(fmt.Errorf("restore: it makes an embedded store in a directory; usage: forsund restore DIR [--driver-mem-store-file=STORE]"))
+		return complain(fmt.Errorf("restore: it makes an embedded store in a directory; %s", usage))
 	}
 	ctx, stop := interruptible(context.Background())
 	defer stop()
