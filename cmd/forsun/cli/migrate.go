@@ -79,7 +79,7 @@ func (m *migration) set(values map[string]string) (err error) {
 	}
 	if text, ok := values["--samples"]; ok {
 		if m.o.Samples, err = strconv.Atoi(text); err != nil || m.o.Samples < 0 || m.o.Samples > 100 {
-			return wrongArgs("migrate", "--samples %q is not allowed; allowed: 0 to 100", text)
+			return wrongArgs("migrate", "--samples: %q is not allowed; allowed: 0 to 100", text)
 		}
 	}
 	switch values["--past-due"] {
@@ -87,7 +87,7 @@ func (m *migration) set(values map[string]string) (err error) {
 	case "skip":
 		m.o.SkipDue = true
 	default:
-		return wrongArgs("migrate", "--past-due %q is not allowed; allowed: fire, skip", values["--past-due"])
+		return wrongArgs("migrate", "--past-due: %q is not allowed; allowed: fire, skip", values["--past-due"])
 	}
 	return nil
 }
@@ -306,6 +306,9 @@ func (m *migration) print(r *migrate.Report, dry bool) error {
 		would = "would be migrated"
 	}
 	fmt.Fprintf(s.out, "%d read: %d %s (%d of them odd), %d already there, %d fired there already, %d left out\n", r.Read, r.Migrated, would, r.Odd, r.There, r.Fired, r.Left)
+	if _, redis := m.src.(*migrate.Redis); redis && r.Read == 0 {
+		fmt.Fprintln(s.out, "  there is nothing of a Python forsun: are --redis-db, --redis-prefix and --redis-server-id right?")
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Actions)) {
 		fmt.Fprintf(s.out, "  %s %s: %d\n", would, printable(scheduler.Shorten(name, 64)), r.Actions[name])
 	}

@@ -283,6 +283,10 @@ func TestMigrateRedis(t *testing.T) {
 	if after := snapshot(t, c); !maps.Equal(before, after) {
 		t.Errorf("Redis was changed: %d keys, then %d", len(before), len(after))
 	}
+	wrong := []string{"migrate", "--redis-host", host, "--redis-port", port, "--redis-db", "3", "--redis-server-id=70"}
+	if got := s.run(wrong...); got.code != 0 || !strings.Contains(got.out, "0 read:") || !strings.Contains(got.out, "--redis-server-id right?") {
+		t.Errorf("another id: exit %d\n%s%s", got.code, got.out, got.err)
+	}
 
 	// It still runs.
 	set(base+":current:time", fmt.Sprint(goldenNow.Unix()-28800))
