@@ -223,8 +223,16 @@ func TestReadmeTokens(t *testing.T) {
 			t.Errorf("%s: %v", page, err)
 			continue
 		}
-		if dashboard := tokens.Find("password"); tokens.Count() != 3 || dashboard == nil || dashboard.Name != "dashboard" {
-			t.Errorf("%s: %d tokens, %+v", page, tokens.Count(), dashboard)
+		_, first, _ := strings.Cut(strings.TrimSpace(example), "\n") // behind the comment
+		words := strings.Fields(first)
+		if found := tokens.Find(words[2]); tokens.Count() != 3 || found == nil || found.Name != words[0] {
+			t.Errorf("%s: %d tokens, of %s: %+v", page, tokens.Count(), words[0], found)
+		}
+		// Nobody is let in by what stands in a README for an example.
+		for _, guess := range []string{"password", "dashboard", "token", "secret"} {
+			if found := tokens.Find(guess); found != nil {
+				t.Errorf("%s: %q is the token of %s", page, guess, found.Name)
+			}
 		}
 	}
 }
