@@ -43,27 +43,40 @@ func score(second int64) string {
 }
 
 // dueKeys reads a page of an action's schedule: keys, oldest first, behind after if it
-// is not "".
-func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, to int64, after string, limit int) ([]string, error) {
+// is not ""; and edits as it was then, or before. What is read of plans after it is no
+// older than that.
+func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, to int64, after string, limit int) (keys []string, edits string, err error) {
 	if after == "" {
-		b := s.client.B()
-		return s.client.Do(ctx, b.Zrange().Key(k.schedule(action)).Min(score(from)).Max(score(to)).Byscore().Limit(0, int64(limit)).Build()).AsStrSlice()
+		b := s.client.B
+		results := s.client.DoMulti(ctx, b().Get().Key(k.edits).Build(),
+			b().Zrange().Key(k.schedule(action)).Min(score(from)).Max(score(to)).Byscore().Limit(0, int64(limit)).Build())
+		if edits, err = results[0].ToString(); err != nil && !rueidis.IsRedisNil(err) {
+			return nil, "", err
+		}
+		keys, err = results[1].AsStrSlice()
+		return keys, edits, err
 	}
 	p, err := parsePlaceOf(after)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	r, err := s.run(ctx, invocation{script: s.scripts.due, keys: []string{k.schedule(action)}, args: []string{score(to), strconv.Itoa(limit), strconv.FormatInt(p.second, 10), p.key}})
+	r, err := s.run(ctx, invocation{
+		script: s.scripts.due, keys: []string{k.schedule(action), k.edits},
+		args: []string{score(to), strconv.Itoa(limit), strconv.FormatInt(p.second, 10), p.key},
+	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	keys := make([]string, len(r.values))
+	all := make([]string, len(r.values))
 	for i := range r.values {
-		if keys[i], err = r.values[i].ToString(); err != nil {
-			return nil, fmt.Errorf("%w: %w", errReply, err)
+		if all[i], err = r.values[i].ToString(); err != nil {
+			return nil, "", fmt.Errorf("%w: %w", errReply, err)
 		}
 	}
-	return keys, nil
+	if len(all) == 0 {
+		return nil, "", errReply
+	}
+	return all[1:], all[0], nil
 }
 
 // Due reads due plans of a shard: see scheduler.ClaimStore.
@@ -78,11 +91,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		return page, err
 	}
 	limit := min(q.Limit, batchPlans)
-	edits, err := s.editsOf(ctx, k)
-	if err != nil {
-		return page, storeError("read due plans", err)
-	}
-	keys, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
+	keys, edits, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
 	if err != nil || len(keys) == 0 {
 		return page, storeError("read due plans", err)
 	}
@@ -311,15 +320,13 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 	}
 	bundle := make([]byte, 0, bytes+160*len(c.claims))
 	all := make([]int, len(c.claims))
-	seen := make(map[string]struct{}, len(c.claims))
-	for i := range c.claims {
+	for i := range c.claims { // of different plans: see together
 		all[i] = i
 		claim, read := &c.claims[i], &c.plans[i]
 		p := read.plan
-		if _, twice := seen[claim.Key]; twice || !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
+		if !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
 			return edits, false, nil
 		}
-		seen[claim.Key] = struct{}{}
 		if begins := planHead(claim.Revision, claim.Due); !strings.HasPrefix(read.stored, begins) {
 			return edits, false, nil
 		}

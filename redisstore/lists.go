@@ -173,7 +173,7 @@ func (s *Store) dueAt(ctx context.Context, action string, second int64, after st
 	var entries []listed
 	for _, id := range s.ids {
 		k := s.shards[id]
-		keys, err := s.dueKeys(ctx, k, action, second, second, after, limit)
+		keys, _, err := s.dueKeys(ctx, k, action, second, second, after, limit)
 		if err != nil {
 			return nil, "", false, err
 		}

@@ -140,15 +140,6 @@ func (r *readPlans) take(claims []scheduler.Claim) (plans []readPlan, edits stri
 	return plans, edits, ok
 }
 
-// editsOf reads edits of a shard. What is read after it is as old as that at most.
-func (s *Store) editsOf(ctx context.Context, k *shardKeys) (string, error) {
-	v, err := s.client.Do(ctx, s.client.B().Get().Key(k.edits).Build()).ToString()
-	if rueidis.IsRedisNil(err) {
-		return "", nil
-	}
-	return v, err
-}
-
 // sizes asks for the sizes of plans of which nothing is remembered.
 func (s *Store) sizes(ctx context.Context, k *shardKeys, claims []scheduler.Claim, plans []readPlan) error {
 	var commands []rueidis.Completed

@@ -1,10 +1,11 @@
 #!lua flags=no-writes
 -- Reads the page of a schedule that follows an entry, oldest first. (The first page
 -- needs no script.)
--- KEYS  1 schedule:<action>
+-- KEYS  1 schedule:<action>  2 edits
 -- ARGV  1 the last second, s  2 limit  3 and 4 the entry: its second, its key
--- Returns  {0, key, …}. O(log schedule + limit).
+-- Returns  {0, edits, '' if there is none, key, …}. O(log schedule + limit).
 local call = redis.call
+local edits = call('GET', KEYS[2]) or ''
 local function before(a, b) -- by bytes; Lua's < asks the locale
   for i = 1, math.min(#a, #b) do
     local x, y = string.byte(a, i), string.byte(b, i)
@@ -27,5 +28,5 @@ else
   end
 end
 local stop = math.min(start + ARGV[2], call('ZCOUNT', KEYS[1], '-inf', ARGV[1]))
-if start >= stop then return {0} end
-return {0, unpack(call('ZRANGE', KEYS[1], start, stop - 1))}
+if start >= stop then return {0, edits} end
+return {0, edits, unpack(call('ZRANGE', KEYS[1], start, stop - 1))}
