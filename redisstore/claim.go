@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -310,7 +309,7 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 	keys := make([]string, 0, 9+len(c.claims))
 	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, k.bundles(b.Action, b.Worker), k.bundle(take))
 	args := make([]string, 12, 12+2*len(c.claims))
-	var dues, on, onKeys []string // of the plans that end, and of those that go on
+	var on, onKeys []string // of the plans that go on
 	latest, bytes := int64(minDue), 0
 	for i := range c.claims {
 		bytes += c.plans[i].size
@@ -337,7 +336,6 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 			" "+strconv.FormatInt(claim.Next, 10)+" "+strconv.Itoa(p.Fired+1)+" "+strconv.Itoa(int(p.Status))+" "+claim.Key, read.stored)
 		if claim.Next == 0 {
 			keys, args = append(keys, k.plan(claim.Key)), append(args, claim.Key)
-			dues = append(dues, strconv.FormatInt(claim.Due, 10))
 			continue
 		}
 		if len(read.stored) < headLongLen || !strings.HasPrefix(read.stored[headShortLen:], `"current_count":`) {
@@ -347,13 +345,13 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 		onKeys = append(onKeys, k.plan(claim.Key))
 		on = append(on, claim.Key, strconv.FormatInt(claim.Next, 10), read.stored[:headStatusAt], next[:headStatusAt])
 	}
-	ends := len(dues)
+	ends := len(args) - 12
 	copy(args, []string{
 		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
 		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), b.Worker, take, edits, strconv.Itoa(ends),
 	})
-	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: slices.Concat(args, dues, on), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
+	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
 	switch {
 	case err != nil:
 		return edits, false, storeError("claim", err)

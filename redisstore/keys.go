@@ -33,7 +33,7 @@ type keyspace struct{ prefix string }
 //	garbage                  list    what is to be deleted: <id> of firing:<id>, of cancelled retries, or attempts:<id>
 //	backlog                  hash    <action> → unfinished firings, <action>:bytes → their size, :total
 //	changes                  string  counter of the changes that follow
-//	edits                    string  another after each change of a plan but storing a new one
+//	edits                    string  another after each change of a plan but storing one that is new everywhere
 //	changed, changed:old     hash    key → number of its last change while firings were unfinished
 //	dead                     stream  dead letters
 //	history                  stream  finished attempts, one entry a batch: the lines, or in: the <id> of attempts:<id>

@@ -10,7 +10,7 @@
 --       7 the latest second that a firing is due at  8 bytes of all the plans
 --       9 worker  10 the take, its name ends in +<how many> (see bundle.go)
 --       11 edits when the plans were read, '' if there was none  12 how many plans end
---       then their keys, then their due s, then of each plan that goes on: its key, its next due s, its
+--       then their keys, then of each plan that goes on: its key, its next due s, its
 --       beginning as it was read, its beginning to be
 -- Returns  {0}: claimed; edits is the take now. {1}: fenced. {7}: nothing was done,
 --       claim.lua is to tell why. O(n log schedule).
@@ -29,11 +29,8 @@ local entries, bytes = tonumber(used[1] or 0), tonumber(used[2] or 0)
 local max_entries, max_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 if max_entries > 0 and entries + n > max_entries or max_bytes > 0 and bytes + ARGV[8] >= max_bytes then return {7} end
 if call('EXISTS', unpack(KEYS, 9)) ~= n + 1 then return {7} end
--- What was deleted by hand, or lost by a failover, and created anew is due at another second.
-local dues = ends > 0 and call('ZMSCORE', KEYS[2], unpack(ARGV, 13, 12 + ends)) or {}
-for i = 1, ends do if dues[i] ~= ARGV[12 + ends + i] then return {7} end end
 for i = ends + 1, n do
-  local a = 13 + 2 * ends + 4 * (i - ends - 1)
+  local a = 13 + ends + 4 * (i - ends - 1)
   if redis.pcall('GETRANGE', KEYS[9 + i], '0', #ARGV[a + 2] - 1) ~= ARGV[a + 2] then return {7} end
 end
 call('HSETNX', KEYS[7], ARGV[9], '0') -- first: until all fits nothing is to last
@@ -47,7 +44,7 @@ if ends > 0 then
 end
 local due_again = {}
 for i = ends + 1, n do
-  local a = 13 + 2 * ends + 4 * (i - ends - 1)
+  local a = 13 + ends + 4 * (i - ends - 1)
   call('SETRANGE', KEYS[9 + i], '0', ARGV[a + 3])
   due_again[#due_again + 1], due_again[#due_again + 2] = ARGV[a + 1], ARGV[a]
 end

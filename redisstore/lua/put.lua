@@ -71,10 +71,10 @@ for i = 1, count do
     if poisoned then call('HDEL', KEYS[7], key) end
   end
 end
-if next(found) then call('SET', KEYS[10], ARGV[#ARGV]) end
 if #values > 0 then
   call('MSET', unpack(values))
-  call('ZADD', KEYS[1], unpack(index))
+  local added = call('ZADD', KEYS[1], unpack(index)) -- fewer: a plan was deleted by hand
+  if next(found) or 2 * added < #index then call('SET', KEYS[10], ARGV[#ARGV]) end
   call('ZADD', KEYS[11], unpack(places))
   call('SADD', KEYS[8], ARGV[6])
   if ARGV[5] * 1000 <= now + 2000 then call('PUBLISH', ARGV[3], ARGV[4]) end
