@@ -62,11 +62,11 @@ func pings(port int) error {
 	return err
 }
 
-// TestLoadBalancer: clients in Python and PHP, as Debian has them, do not notice that
+// TestC01LoadBalancer: clients in Python and PHP, as Debian has them, do not notice that
 // each of their calls goes to another replica.
-func TestLoadBalancer(t *testing.T) {
+func TestC01LoadBalancer(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C1"))
 	var replicas []*replica
 	for _, name := range []string{"a", "b", "c"} {
 		replicas = append(replicas, f.start(name))
@@ -83,7 +83,7 @@ func TestLoadBalancer(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, row.program, "testdata/"+row.script, generated, fmt.Sprint(port),
-			fmt.Sprint(pick(3_000, 50_000)), fmt.Sprint(pick(10, 200))).CombinedOutput()
+			fmt.Sprint(pick3(3_000, 10_000, 50_000)), fmt.Sprint(pick3(10, 30, 200))).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v\n%s", row.language, err, out)
 		}

@@ -21,17 +21,6 @@ import (
 	"github.com/snower/forsun/scripts/chaos/ledger"
 )
 
-// full chooses the long form of each scenario.
-var full = os.Getenv("CHAOS") == "full"
-
-// pick is the value for the form that runs.
-func pick[T any](short, long T) T {
-	if full {
-		return long
-	}
-	return short
-}
-
 // programs makes forsund under several versions, so that each call of a firing
 // tells, by its User-Agent, which replica made it, and with several schemas, so that
 // fleets can be upgraded.
@@ -56,7 +45,8 @@ func TestMain(m *testing.M) {
 	built = programs{dir: dir, made: map[string]string{nobody: filepath.Join(dir, "forsund-"+nobody)}}
 	// Never with the race detector, as these tests may be: what is late is judged here.
 	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
-	args := []string{"build", "-ldflags", stamps, "-o", built.made[nobody], "../../cmd/forsund"}
+	// CHAOS_TAGS chooses build tags: those of bugs that a scenario must find.
+	args := []string{"build", "-tags", os.Getenv("CHAOS_TAGS"), "-ldflags", stamps, "-o", built.made[nobody], "../../cmd/forsund"}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
 		os.Exit(1)
@@ -109,19 +99,18 @@ func agent(name string) string { return "forsun/" + versionPrefix + name }
 // fleet is replicas of forsund on one Redis, the sink that their firings call, and
 // the ledger's client.
 type fleet struct {
-	t       *testing.T
-	redis   *redistest.Server
+	*trial
+	redis   *redistest.Server // nil: args say where the store is
+	shards  int
 	args    []string       // of every replica
 	sink    *ledger.Sink   // the one most plans call
 	sinks   []*ledger.Sink // it and others: each is a target of its own
 	journal *ledger.Journal
 	client  *ledger.Client
-	began   time.Time
 
 	mu       sync.Mutex
 	replicas map[string]*replica
 	deaths   []ledger.Death
-	story    []string // what was done, for a test that fails
 }
 
 // replica is one forsund process, and after a restart another.
@@ -140,12 +129,23 @@ type replica struct {
 const shards = 4
 
 // newFleet starts a Redis with AOF and a sink.
-func newFleet(t *testing.T, args ...string) *fleet {
+func newFleet(s *trial, args ...string) *fleet {
+	s.t.Helper()
+	return newFleetOn(s, redistest.Start(s.t, "appendonly yes"), args...)
+}
+
+// newFleetOn is newFleet on a Redis that is there. Without one, args are all that
+// says which store the replicas use, and it has one shard until f.shards says more.
+func newFleetOn(s *trial, redis *redistest.Server, args ...string) *fleet {
+	t := s.t
 	t.Helper()
-	f := &fleet{t: t, redis: redistest.Start(t, "appendonly yes"), args: args, replicas: make(map[string]*replica), began: time.Now()}
+	f := &fleet{trial: s, redis: redis, shards: 1, args: args, replicas: make(map[string]*replica)}
+	if redis != nil {
+		f.shards = shards
+	}
 	f.sink = f.newSink()
 	var err error
-	if f.journal, err = ledger.NewJournal(filepath.Join(t.TempDir(), "journal")); err != nil {
+	if f.journal, err = ledger.NewJournal(s.path("journal")); err != nil {
 		t.Fatal(err)
 	}
 	f.client = &ledger.Client{Journal: f.journal, Bases: f.bases}
@@ -163,7 +163,7 @@ func newFleet(t *testing.T, args ...string) *fleet {
 func (f *fleet) newSink() *ledger.Sink {
 	t := f.t
 	t.Helper()
-	s, err := ledger.NewSink(filepath.Join(t.TempDir(), "receipts"))
+	s, err := ledger.NewSink(f.path("receipts"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,15 +185,12 @@ func (f *fleet) receipts() (all []ledger.Receipt) {
 	return all
 }
 
-// end kills what runs, and tells the story, which shows if the test failed, or with -v.
+// end kills what runs, and tells what it logged.
 func (f *fleet) end() {
 	for _, r := range f.replicas {
 		if r.proc != nil {
 			r.proc.Kill()
 		}
-	}
-	for _, line := range f.story {
-		f.t.Log(line)
 	}
 	for _, r := range f.replicas {
 		f.t.Logf("replica %s logged:\n%s", r.name, f.warnings(r, 20))
@@ -215,13 +212,6 @@ func (f *fleet) warnings(r *replica, n int) string {
 	return b.String()
 }
 
-// tell adds to the story.
-func (f *fleet) tell(format string, args ...any) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.story = append(f.story, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
-}
-
 // start starts a replica, or starts it again, and waits until it serves.
 func (f *fleet) start(name string, args ...string) *replica {
 	f.t.Helper()
@@ -237,12 +227,12 @@ const redisPort = "--driver-redis-port="
 
 // launch is start for any goroutine.
 func (f *fleet) launch(name, program string, args ...string) (*replica, error) {
-	r := &replica{f: f, name: name, args: args, log: filepath.Join(filepath.Dir(f.redis.Dir), "log-"+name+"-"+fmt.Sprint(time.Now().UnixNano()))}
-	own := []string{
-		"--port=0", "--http=127.0.0.1:0", "--admin=127.0.0.1:0", "--log=" + r.log,
-		"--driver=redis", fmt.Sprintf("--driver-redis-server-id=0-%d", shards-1),
+	r := &replica{f: f, name: name, args: args, log: f.path("log-" + name)}
+	own := []string{"--port=0", "--http=127.0.0.1:0", "--admin=127.0.0.1:0", "--log=" + r.log}
+	if f.redis != nil {
+		own = append(own, "--driver=redis", fmt.Sprintf("--driver-redis-server-id=0-%d", f.shards-1))
 	}
-	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, redisPort) }) {
+	if f.redis != nil && !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, redisPort) }) {
 		own = append(own, fmt.Sprint(redisPort, f.redis.Port))
 	}
 	cmd := exec.Command(program, slices.Concat(own, f.args, args)...)
@@ -255,7 +245,7 @@ func (f *fleet) launch(name, program string, args ...string) (*replica, error) {
 	f.mu.Lock()
 	f.replicas[name] = r
 	f.mu.Unlock()
-	f.tell("%s is up: %s", name, r.id)
+	f.event("%s is up: %s", name, r.id)
 	return r, nil
 }
 
@@ -322,7 +312,7 @@ func (f *fleet) take(name string) *proc.Process {
 // kill ends a replica as a crash does, and notes its death if it ran firings.
 func (f *fleet) kill(name string, worked bool) {
 	p := f.take(name)
-	f.tell("%s is killed", name)
+	f.event("%s is killed", name)
 	p.Kill()
 	if worked {
 		f.mu.Lock()
@@ -334,9 +324,9 @@ func (f *fleet) kill(name string, worked bool) {
 // stop ends a replica as an operator does.
 func (f *fleet) stop(name string) error {
 	p := f.take(name)
-	f.tell("%s is stopped", name)
+	f.event("%s is stopped", name)
 	err := p.Stop()
-	f.tell("%s has ended", name)
+	f.event("%s has ended", name)
 	return err
 }
 
@@ -349,12 +339,12 @@ func (f *fleet) pause(r *replica) {
 	if err := r.proc.Pause(); err != nil {
 		f.t.Fatal(err)
 	}
-	f.tell("%s is paused", r.name)
+	f.event("%s is paused", r.name)
 }
 
 func (f *fleet) resume(r *replica) {
 	f.t.Helper()
-	f.tell("%s goes on", r.name)
+	f.event("%s goes on", r.name)
 	if err := r.proc.Resume(); err != nil {
 		f.t.Fatal(err)
 	}
@@ -404,7 +394,7 @@ func (f *fleet) spread(n int) {
 	f.t.Helper()
 	eventually(f.t, "every shard led", 20*time.Second, func() bool {
 		leaders := make(map[string]bool)
-		for shard := range shards {
+		for shard := range f.shards {
 			if r, _ := f.leader(shard); r != nil {
 				leaders[r.name] = true
 			} else {
@@ -417,7 +407,7 @@ func (f *fleet) spread(n int) {
 
 // judge waits until everything that has to fire by until has, though no longer
 // than bound, and then for what may come too much: until the last death's firings
-// would have been rescued, and a second.
+// would have been rescued, and a second. The verdict is tallied.
 func (f *fleet) judge(rules ledger.Rules, bound time.Duration) *ledger.Verdict {
 	f.t.Helper()
 	f.mu.Lock()
@@ -440,6 +430,7 @@ func (f *fleet) judge(rules ledger.Rules, bound time.Duration) *ledger.Verdict {
 	if problems := v.Problems(10); problems != "" {
 		f.t.Errorf("%s\n%s", v, problems)
 	}
+	f.tally(v)
 	f.rest()
 	return v
 }
@@ -459,7 +450,7 @@ func (f *fleet) rest() {
 		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
 			f.t.Fatal(err)
 		}
-		if len(answer.Data) != shards { // Redis is waited for
+		if len(answer.Data) != f.shards { // Redis is waited for
 			return false
 		}
 		var sum shard

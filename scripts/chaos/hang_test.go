@@ -11,10 +11,10 @@ import (
 	"github.com/snower/forsun/scripts/chaos/ledger"
 )
 
-// TestHangingAndOverdue: 500 firings whose target hangs, and a mass of overdue plans
+// TestC14Hanging: 500 firings whose target hangs, and a mass of overdue plans
 // of another action, on a fleet that begins to lead. Firings to other targets are
 // as late as they are when all of that is over.
-func TestHangingAndOverdue(t *testing.T) {
+func TestC14Hanging(t *testing.T) {
 	t.Parallel()
 	const (
 		hanging = 500
@@ -26,7 +26,7 @@ func TestHangingAndOverdue(t *testing.T) {
 	// What a small machine adds while the mass takes all of its processors, in the
 	// median and at most.
 	medianTolerance, tolerance := pick(time.Second, 150*time.Millisecond), pick(2*time.Second, 500*time.Millisecond)
-	f := newFleet(t, "--actions=http,redis")
+	f := newFleet(scenario(t, "C14"), "--actions=http,redis")
 	other := redistest.Start(t)
 	hang := f.newSink()
 	f.start("x", "--lead=false", "--work=none")
@@ -46,7 +46,7 @@ func TestHangingAndOverdue(t *testing.T) {
 		}
 	}
 	// The ledger's sinks do not see these: the other Redis counts them.
-	journal, err := ledger.NewJournal(t.TempDir() + "/journal")
+	journal, err := ledger.NewJournal(f.path("journal"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,12 +75,12 @@ func TestHangingAndOverdue(t *testing.T) {
 	}
 	eventually(t, "the overdue to fire", 2*time.Minute, func() bool { return fired() == int64(overdue) })
 	drained := time.Now()
-	f.tell("%d overdue have fired in %s", overdue, drained.Sub(began).Round(time.Millisecond))
+	f.event("%d overdue have fired in %s", overdue, drained.Sub(began).Round(time.Millisecond))
 	eventually(t, "actions that hang in all slots for their target", 30*time.Second, func() bool { return hang.Count() >= targets })
 	time.Sleep(time.Until(drained.Add(quiet * time.Second)))
 	hang.Release()
 	released := time.Now()
-	f.tell("the target that hung answers")
+	f.event("the target that hung answers")
 	eventually(t, "what hung to end", time.Minute, func() bool { return hang.Count() >= hanging })
 	ended := time.Now()
 	time.Sleep(time.Until(ended.Add((quiet + 1) * time.Second)))

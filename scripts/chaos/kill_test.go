@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -64,7 +63,7 @@ func (f *fleet) outages(next func() string, first, period time.Duration, end tim
 		if i > 0 {
 			at = time.Now().Add(period)
 		}
-		at = at.Truncate(time.Second).Add(time.Duration(rand.IntN(50)) * time.Millisecond)
+		at = at.Truncate(time.Second).Add(time.Duration(f.rand.IntN(50)) * time.Millisecond)
 		if at.Add(downFor).After(end) {
 			return times
 		}
@@ -115,19 +114,19 @@ func (f *fleet) late(v *ledger.Verdict, outages []time.Time, promised time.Durat
 	}
 }
 
-// TestKilled: replicas that lead and work are killed and come back. Nothing is
+// TestC04ReplicasKilled: replicas that lead and work are killed and come back. Nothing is
 // lost or early; what the dead held runs again, within 12 s and under its id;
 // everything else is claimed within 3 s and runs once.
-func TestKilled(t *testing.T) {
+func TestC04ReplicasKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C4"))
 	names := []string{"a", "b", "c"}
 	for _, name := range names {
 		f.start(name)
 	}
 	f.spread(len(names))
-	l := newLoad(f, pick(2_000, 20_000), pick(12*time.Second, time.Minute))
-	kills := f.outages(f.busy, pick(4*time.Second, 5*time.Second), pick(time.Minute, 10*time.Second), l.end, func(name string) error {
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 14*time.Second, time.Minute))
+	kills := f.outages(f.busy, pick3(4*time.Second, 4*time.Second, 5*time.Second), pick3(time.Minute, time.Minute, 10*time.Second), l.end, func(name string) error {
 		f.kill(name, true)
 		return nil
 	})
@@ -139,11 +138,11 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestLeadersKilled: those that are killed lead and run nothing, others run and
+// TestC02LeadersKilled: those that are killed lead and run nothing, others run and
 // lead nothing. Everything runs once, within 3 s.
-func TestLeadersKilled(t *testing.T) {
+func TestC02LeadersKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C2"))
 	leaders := []string{"a", "b", "c"}
 	for _, name := range leaders {
 		f.start(name, "--work=none")
@@ -152,8 +151,8 @@ func TestLeadersKilled(t *testing.T) {
 		f.start(name, "--lead=false")
 	}
 	f.spread(len(leaders))
-	l := newLoad(f, pick(2_000, 20_000), pick(12*time.Second, time.Minute))
-	kills := f.outages(inTurn(leaders...), pick(3*time.Second, 5*time.Second), pick(5*time.Second, 10*time.Second), l.end, func(name string) error {
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 14*time.Second, time.Minute))
+	kills := f.outages(inTurn(leaders...), pick3(3*time.Second, 3*time.Second, 5*time.Second), pick3(5*time.Second, 4*time.Second, 10*time.Second), l.end, func(name string) error {
 		f.kill(name, false)
 		return nil
 	})
@@ -162,18 +161,18 @@ func TestLeadersKilled(t *testing.T) {
 	f.late(v, kills, claimWithin)
 }
 
-// TestStopped: replicas are stopped and come back. Everything runs once, at most
+// TestC17Restarted: replicas are stopped and come back. Everything runs once, at most
 // 300 ms late.
-func TestStopped(t *testing.T) {
+func TestC17Restarted(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C17"))
 	names := []string{"a", "b", "c"}
 	for _, name := range names {
 		f.start(name)
 	}
 	f.spread(len(names))
-	l := newLoad(f, pick(2_000, 20_000), pick(12*time.Second, time.Minute))
-	stops := f.outages(inTurn(names...), pick(3*time.Second, 5*time.Second), pick(5*time.Second, 10*time.Second), l.end, f.stop)
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 14*time.Second, time.Minute))
+	stops := f.outages(inTurn(names...), pick3(3*time.Second, 3*time.Second, 5*time.Second), pick3(5*time.Second, 4*time.Second, 10*time.Second), l.end, f.stop)
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate}, time.Minute)
 	t.Logf("%d stopped: %s", len(stops), v)
 	f.late(v, stops, handOver)

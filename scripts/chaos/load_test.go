@@ -31,9 +31,7 @@ const soonest = 3
 // them.
 func newLoad(f *fleet, n int, span time.Duration) *load {
 	f.t.Helper()
-	seed := rand.Uint64()
-	f.t.Logf("seed %d", seed)
-	l := &load{f: f, end: time.Now().Add(span), rand: rand.New(rand.NewPCG(seed, 0))}
+	l := &load{f: f, end: time.Now().Add(span), rand: rand.New(rand.NewPCG(f.rand.Uint64(), 0))}
 	seconds := int64(span / time.Second)
 	now := time.Now()
 	plans := make([]ledger.Plan, n)
@@ -83,7 +81,7 @@ func newLoad(f *fleet, n int, span time.Duration) *load {
 	if err := f.client.Create(f.t.Context(), plans...); err != nil {
 		f.t.Fatal(err)
 	}
-	f.tell("%d plans are stored", n)
+	f.event("%d plans are stored", n)
 	l.changes.Go(l.change)
 	return l
 }

@@ -15,12 +15,12 @@ import (
 // leaseTime is how long a lease lives.
 const leaseTime = 2500 * time.Millisecond
 
-// TestLeaderPaused: a leader is stopped where it stands for two lease times, with a
+// TestC03LeaderPaused: a leader is stopped where it stands for two lease times, with a
 // claim that it has sent and that Redis has not seen, and goes on. The claim comes
 // when another leads: it is refused. Everything runs once.
-func TestLeaderPaused(t *testing.T) {
+func TestC03LeaderPaused(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C3"))
 	proxy := redistest.NewProxy(t, f.redis.Addr)
 	// The last request of the leader's that claims: only such scripts have leader,
 	// index and edits among their keys.
@@ -37,7 +37,7 @@ func TestLeaderPaused(t *testing.T) {
 		f.start(name)
 	}
 	f.spread(3)
-	l := newLoad(f, pick(600, 6_000), pick(12*time.Second, 30*time.Second))
+	l := newLoad(f, pick3(600, 3_000, 6_000), pick3(12*time.Second, 12*time.Second, 30*time.Second))
 	eventually(t, "firings", 10*time.Second, func() bool { return f.sink.Called(agent("a"), f.began) })
 
 	next := time.Now().Truncate(time.Second).Add(time.Second)
@@ -85,7 +85,7 @@ func TestLeaderPaused(t *testing.T) {
 	proxy.Heal()
 	select {
 	case <-seen:
-		f.tell("the claim of a under %s has come, %s after it was sent", lease, time.Since(held).Round(time.Millisecond))
+		f.event("the claim of a under %s has come, %s after it was sent", lease, time.Since(held).Round(time.Millisecond))
 	case <-time.After(10 * time.Second):
 		t.Error("the late claim never came")
 	}
@@ -105,17 +105,17 @@ func TestLeaderPaused(t *testing.T) {
 	}
 }
 
-// TestRedisPaused: Redis is stopped where it stands, with firings running. Nobody
+// TestC05RedisPaused: Redis is stopped where it stands, with firings running. Nobody
 // is declared dead for it, nothing runs twice, and everything that was missed
 // fires.
-func TestRedisPaused(t *testing.T) {
+func TestC05RedisPaused(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C5"))
 	for _, name := range []string{"a", "b", "c"} {
 		f.start(name)
 	}
 	f.spread(3)
-	outage := pick(6*time.Second, 20*time.Second)
+	outage := pick3(6*time.Second, 10*time.Second, 20*time.Second)
 	l := newLoad(f, pick(600, 6_000), 8*time.Second+outage)
 	const held = 20
 	for i := range held {
@@ -135,13 +135,13 @@ func TestRedisPaused(t *testing.T) {
 	})
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 5*time.Millisecond)))
 	f.redis.Pause()
-	f.tell("Redis is paused")
+	f.event("Redis is paused")
 	paused := time.Now()
 	time.Sleep(time.Second)
 	f.sink.Release() // they finish while nothing can be written
 	time.Sleep(time.Until(paused.Add(outage)))
 	f.redis.Resume()
-	f.tell("Redis goes on")
+	f.event("Redis goes on")
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: outage + 2*claimWithin}, 30*time.Second)
 	f.notLogged(rescued)
 	t.Logf("Redis paused for %s: %s", outage, v)

@@ -23,12 +23,12 @@ const (
 	schemasNewOnly = "0000000002-0000000002-0000000001" // a later one, which has forgotten the old
 )
 
-// TestUpgraded: a fleet behind haproxy is upgraded one by one to a version with a newer
+// TestC17Upgraded: a fleet behind haproxy is upgraded one by one to a version with a newer
 // schema, and raises it, under load. Everything runs once, at most 300 ms late. A version
 // that cannot work with the schema refuses to start, and says why.
-func TestUpgraded(t *testing.T) {
+func TestC17Upgraded(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C17"))
 	names := []string{"a", "b", "c"}
 	newer := map[string]string{"a": "x", "b": "y", "c": "z"} // what they call themselves then
 	places := make(map[string][]string)                      // the flags that say where they listen
@@ -45,11 +45,11 @@ func TestUpgraded(t *testing.T) {
 	f.refused(schemasNewOnly, "what is stored is of schema 1", "this forsun works with schemas 2 to 2", "upgrade every replica to a version in between first")
 
 	// Of a plan come 1.24 firings.
-	span := pick(11*time.Second, time.Minute)
-	l := newLoad(f, pick(250, 1_750)*int(span/time.Second), span)
+	span := pick3(11*time.Second, 20*time.Second, time.Minute)
+	l := newLoad(f, pick3(250, 800, 1_750)*int(span/time.Second), span)
 	var stops []time.Time
 	for _, name := range names {
-		time.Sleep(time.Until(time.Now().Add(pick(2*time.Second, 12*time.Second)).Truncate(time.Second).Add(10 * time.Millisecond)))
+		time.Sleep(time.Until(time.Now().Add(pick3(2*time.Second, 4*time.Second, 12*time.Second)).Truncate(time.Second).Add(10 * time.Millisecond)))
 		if got := f.schema(); got != "1 1" {
 			t.Errorf("with an older replica there the schema is %s, want 1 1", got)
 		}
@@ -61,7 +61,7 @@ func TestUpgraded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.rate(stops[0], time.Now(), pick(0, 2_000))
+	f.rate(stops[0], time.Now(), pick3(0, 800, 2_000))
 	eventually(t, "the schema to be raised", 30*time.Second, func() bool { return f.schema() == "2 2" })
 	if left := time.Until(l.end); left < 0 {
 		t.Logf("the schema was raised %s after the load had ended", -left)
@@ -118,7 +118,7 @@ func (f *fleet) refused(schemas string, says ...string) {
 	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, built.variant(f.t, "r", schemas), "--port=0", "--driver=redis",
-		fmt.Sprintf("--driver-redis-server-id=0-%d", shards-1), fmt.Sprint(redisPort, f.redis.Port)).CombinedOutput()
+		fmt.Sprintf("--driver-redis-server-id=0-%d", f.shards-1), fmt.Sprint(redisPort, f.redis.Port)).CombinedOutput()
 	exit, ok := err.(*exec.ExitError)
 	if !ok || exit.ExitCode() != 1 || strings.Count(string(out), "\n") != 1 {
 		f.t.Errorf("schemas %s: %v, want status 1 and one line\n%s", schemas, err, out)

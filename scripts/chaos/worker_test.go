@@ -8,16 +8,16 @@ import (
 	"github.com/snower/forsun/scripts/chaos/ledger"
 )
 
-// TestWorkerKilled: a worker is killed while its actions run. They run again within
+// TestC04WorkerKilled: a worker is killed while its actions run. They run again within
 // 12 s, under their ids, and nothing else does.
-func TestWorkerKilled(t *testing.T) {
+func TestC04WorkerKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
+	f := newFleet(scenario(t, "C4"))
 	for _, name := range []string{"a", "b", "c"} {
 		f.start(name)
 	}
 	f.spread(3)
-	l := newLoad(f, pick(300, 3_000), pick(10*time.Second, 30*time.Second))
+	l := newLoad(f, pick3(300, 1_500, 3_000), pick3(10*time.Second, 10*time.Second, 30*time.Second))
 	// On a target of their own, and fewer than one replica runs at a time for one.
 	const running = 48
 	holding := f.newSink()
