@@ -22,7 +22,7 @@ FUZZTIME ?= 30s
 BENCH    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install image test lint fleet fuzz bench clean servers
+.PHONY: help run build install image test lint chaos fuzz bench clean servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -58,8 +58,9 @@ lint: $(BIN)/tools/staticcheck $(BIN)/tools/gofumpt ## stricter than test: gofum
 	  [ -z "$$unformatted" ] || { echo "gofumpt would change:"; echo "$$unformatted"; exit 1; } >&2
 	$(BIN)/tools/staticcheck -checks 'all,-ST1000' $(WRITTEN)
 
-fleet: servers ## the scenarios of scripts/chaos in full: fleets on Redis that are killed, stopped, paused, upgraded (10 minutes)
-	CHAOS=long go test -count=1 -v -timeout 30m -parallel 1 ./scripts/chaos
+chaos: servers ## the scenarios of scripts/chaos and their table; SCENARIO=C3 SEED= REPEAT=30 FORM=long ADD=1 (default: the whole, 100 minutes)
+	@go run ./scripts/chaos/run $(if $(SCENARIO),-scenario=$(SCENARIO)) $(if $(SEED),-seed=$(SEED)) $(if $(REPEAT),-repeat=$(REPEAT)) \
+	  $(if $(FORM),-form=$(FORM)) $(if $(ADD),-add)
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \

@@ -43,17 +43,32 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	built = programs{dir: dir, made: map[string]string{nobody: filepath.Join(dir, "forsund-"+nobody)}}
-	// Never with the race detector, as these tests may be: what is late is judged here.
-	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
-	// CHAOS_TAGS chooses build tags: those of bugs that a scenario must find.
-	args := []string{"build", "-tags", os.Getenv("CHAOS_TAGS"), "-ldflags", stamps, "-o", built.made[nobody], "../../cmd/forsund"}
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go %s: %v\n%s", strings.Join(args, " "), err, out)
+	// CHAOS_FORSUND names a place where it is kept from one call of the tests to the next.
+	if kept := os.Getenv("CHAOS_FORSUND"); kept != "" {
+		built.made[nobody] = kept
+	}
+	if err := build(built.made[nobody]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	status := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(status)
+}
+
+// build makes forsund, if it is not there, and never with the race detector, as these
+// tests may be: what is late is judged here. CHAOS_TAGS are build tags, those of bugs
+// that a scenario must find.
+func build(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
+	args := []string{"build", "-tags", os.Getenv("CHAOS_TAGS"), "-ldflags", stamps, "-o", path, "../../cmd/forsund"}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // of returns the program for a replica, whose name is one byte: the built one with

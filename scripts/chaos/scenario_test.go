@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/snower/forsun/scripts/chaos/ledger"
+	"github.com/snower/forsun/scripts/chaos/report"
 )
 
 // Forms of a scenario: short is for "go test", full is what is repeated, long is
@@ -59,27 +59,12 @@ type trial struct {
 
 	mu      sync.Mutex
 	lines   []string // the time line
-	outcome outcome
+	outcome report.Outcome
 	tallied []*ledger.Verdict
 }
 
-// outcome is what is told of a trial, a line of JSON in the file CHAOS_RESULTS.
-type outcome struct {
-	Scenario   string  `json:"scenario"`
-	Test       string  `json:"test"`
-	Form       string  `json:"form"`
-	Seed       uint64  `json:"seed"`
-	Seconds    float64 `json:"seconds"`
-	Firings    int     `json:"firings"`
-	Duplicates int     `json:"duplicates"` // ran again with no reason, or had none to run at all
-	Early      int     `json:"early"`
-	Lost       int     `json:"lost"`
-	Rescued    int     `json:"rescued"` // ran again because their worker died
-	LatestMS   float64 `json:"latest_ms"`
-	Passed     bool    `json:"passed"`
-}
-
-// scenario begins a trial. Its seed is CHAOS_SEED, or any.
+// scenario begins a trial. Its seed is CHAOS_SEED, or any. What comes of it becomes a
+// line in the file CHAOS_RESULTS.
 func scenario(t *testing.T, name string) *trial {
 	t.Helper()
 	if form == formShort && !slices.Contains(inTest, name) && !slices.Contains(inTest, t.Name()) {
@@ -159,28 +144,11 @@ func (s *trial) end() {
 		t.Error(err)
 	}
 	o := s.outcome
-	o.Scenario, o.Test, o.Form, o.Seed = s.name, t.Name(), form, s.seed
+	o.Scenario, o.Test, o.Form, o.Seed, o.Began = s.name, t.Name(), form, s.seed, s.began.UTC()
 	o.Seconds, o.Passed = time.Since(s.began).Round(time.Millisecond).Seconds(), !t.Failed()
 	if results := os.Getenv("CHAOS_RESULTS"); results != "" {
-		if err := appendLine(results, o); err != nil {
+		if err := report.Append(results, o); err != nil {
 			t.Error(err)
 		}
 	}
-}
-
-// appendLine adds a line of JSON to a file, in one write.
-func appendLine(path string, value any) error {
-	line, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(line, '\n'))
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	return err
 }
