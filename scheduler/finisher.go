@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ func (f *finisher) close() {
 // run sends until it is closed and empty, or ctx is done.
 func (f *finisher) run(ctx context.Context) {
 	for {
+		f.gather()
 		batch, closed := f.next()
 		if len(batch) == 0 {
 			if closed {
@@ -67,6 +69,21 @@ func (f *finisher) run(ctx context.Context) {
 		if !f.send(ctx, batch) {
 			return
 		}
+	}
+}
+
+// gather lets those who are ready to run go first while more finishes come of it: a batch
+// of one costs the store five times as much per firing as one of hundreds, and is
+// what the first of a thousand quick attempts would make. It waits for nothing.
+func (f *finisher) gather() {
+	for had := -1; ; runtime.Gosched() {
+		f.mu.Lock()
+		n := len(f.queue)
+		f.mu.Unlock()
+		if n == had || n == 0 || n >= finishBatch {
+			return
+		}
+		had = n
 	}
 }
 
