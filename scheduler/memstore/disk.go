@@ -38,7 +38,7 @@ func (s *Store) openDisk(o *pebble.Options) {
 		s.disk.health = closer
 		o.FS = vfs.OnDiskFull(health, func() { s.dropBallast("the disk is full") })
 	}
-	s.guard = &guard{FS: o.FS, s: s}
+	s.guard = &guard{FS: o.FS, s: s, held: s.held}
 	o.FS = s.guard
 }
 

@@ -12,8 +12,9 @@
 // refused, with the name of the file and the place: see Damage.
 //
 // It does not promise to go on when the disk does not: an error of a write
-// or of an fsync, damage that is read, or a disk that is full to the last byte ends the
-// store (see Failed). Retrying a failed fsync can lie.
+// or of an fsync, of a read in the midst of a change, damage that is read, or a disk that is
+// full to the last byte ends the store (see Failed), and while it opens, Open. Retrying a
+// failed fsync can lie.
 //
 // # Damage
 //

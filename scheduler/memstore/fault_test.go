@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -239,4 +240,47 @@ func TestFailures(t *testing.T) {
 			wantWhole(t, again)
 		})
 	}
+}
+
+// What a change needs and cannot read ends the store before any of the change is written: half a
+// finish would be a firing that is gone.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	if !inChild(t) {
+		return
+	}
+	mem := vfs.NewCrashableMem()
+	o := testOptions(t)
+	broken := &faulty{ending: ".sst", kinds: []errorfs.OpKind{errorfs.OpOpen, errorfs.OpFileReadAt}, err: fmt.Errorf("read: %w", syscall.EIO)}
+	o.Dir, o.FS, o.Log = "/store", errorfs.Wrap(mem, broken), zerolog.Nop()
+	s := open(t, o)
+	y := newTale()
+	y.put(t.Context(), s, "recurs-1", "recurs-2")
+	var err error
+	if y.lease, err = s.Campaign(t.Context(), shardID, "r"); err != nil {
+		t.Fatal(err)
+	}
+	y.claim(t.Context(), s)
+	fs, _, err := s.Take(t.Context(), scheduler.TakeRequest{Worker: "w", Slots: map[string]int{"http": 2}})
+	if err != nil || len(fs) != 2 {
+		t.Fatalf("took %d, %v", len(fs), err)
+	}
+	if err := s.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	broken.on.Store(true)
+	ends := []scheduler.Finish{{Firing: fs[0], Verdict: scheduler.Return}, {Firing: fs[1], Verdict: scheduler.Done}}
+	if _, err := s.Finish(t.Context(), shardID, "w", ends); !errors.Is(err, scheduler.ErrStore) {
+		t.Errorf("finish: %v, want an ErrStore", err)
+	}
+	if why := wantFailed(t, s); why == nil || !strings.Contains(why.Error(), "input/output error") {
+		t.Errorf("failed with %v", why)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	o.FS = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})
+	again := open(t, o)
+	y.holds(t, again, "a finish that could not read")
+	wantWhole(t, again)
 }

@@ -1,9 +1,11 @@
 package memstore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,13 +15,14 @@ import (
 // fails ends the store, and is not returned: whoever asked for it waits for
 // the process to end, and so does whoever asks for another. Told of
 // the error, Pebble would try again in a loop, panic with its locks held, which the runtime
-// may not survive, or write on behind what is half written.
-//
-// It begins to do so when the store is open. Before that errors go to Open.
+// may not survive, or write on behind what is half written. That holds while it
+// opens, too: Open does not wait for it (see held).
 type guard struct {
 	vfs.FS
 	s       *Store
-	armed   atomic.Bool
+	armed   atomic.Bool            // the store is open
+	held    chan struct{}          // closed when an operation has failed and does not return
+	once    sync.Once              // closes it
 	lastLog atomic.Pointer[string] // the write-ahead log that was opened last for reading
 	notes   *syncNotes             // nil in memory
 
@@ -35,21 +38,27 @@ func (g *guard) elsewhere(name string) bool {
 
 // frozen waits for the end of the process if the store has failed.
 func (g *guard) frozen() {
+	select {
+	case <-g.held:
+		select {}
+	default:
+	}
+	// Before it is open, other failures go to Open by the way of Pebble.
 	if g.armed.Load() && g.s.failure() != nil {
 		select {}
 	}
 }
 
-// hold ends the store for an error, and holds its caller. Before the store is open it
-// returns the error.
+// hold ends the store for an error, and holds its caller.
 func (g *guard) hold(op, name string, err error) error {
-	if err == nil || !g.armed.Load() {
-		return err
+	if err == nil {
+		return nil
 	}
 	if !strings.Contains(err.Error(), name) {
 		err = fmt.Errorf("%s %s: %w", op, name, err)
 	}
 	g.s.fail(err)
+	g.once.Do(func() { close(g.held) })
 	select {}
 }
 
@@ -72,8 +81,25 @@ func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 		return g.raw.Create(name, c)
 	}
 	g.frozen()
+	g.settleNames(name)
 	f, err := g.FS.Create(name, c)
 	return g.file(f, name, g.hold("create", name, err))
+}
+
+// settleNames has on disk what files there are in a directory, before anything is done to a
+// marker in it. Pebble makes a manifest, then the marker that names it, and removes the one
+// before, and only then syncs the directory: in a power cut meanwhile the marker could be
+// there and the manifest not, or neither marker, which looks like no database at all.
+func (g *guard) settleNames(name string) {
+	if base := g.FS.PathBase(name); !strings.HasPrefix(base, markerOfManifest) && !strings.HasPrefix(base, markerOfFormat) {
+		return
+	}
+	dir := g.FS.PathDir(name)
+	f, err := g.FS.OpenDir(dir)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	_ = g.hold("sync", dir, err)
 }
 
 func (g *guard) ReuseForWrite(from, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
@@ -119,6 +145,16 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return g.FS.Open(name, opts...)
 }
 
+// List is held, too, while Pebble opens: returning from there for an error it frees what
+// its goroutines still use.
+func (g *guard) List(dir string) ([]string, error) {
+	names, err := g.FS.List(dir)
+	if err != nil && !g.armed.Load() {
+		return nil, g.hold("list", dir, err)
+	}
+	return names, err
+}
+
 func (g *guard) Link(from, to string) error {
 	if g.elsewhere(to) {
 		return g.raw.Link(from, to)
@@ -141,6 +177,7 @@ func (g *guard) Remove(name string) error {
 		return g.raw.Remove(name)
 	}
 	g.frozen()
+	g.settleNames(name)
 	return g.FS.Remove(name)
 }
 

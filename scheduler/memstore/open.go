@@ -111,6 +111,9 @@ func (s *Store) openError(err error) error {
 		}
 		return fmt.Errorf("the store is damaged: %w; %s", d, restore)
 	}
+	if lost := lostFile(""); errors.As(err, &lost) {
+		return fmt.Errorf("the store is damaged: %w; %s", lost, restore)
+	}
 	if pebble.IsCorruptionError(err) {
 		if name := s.guard.lastLog.Load(); name != nil && strings.Contains(err.Error(), "WAL") {
 			err = fmt.Errorf("file %s: %w", *name, err)
@@ -120,13 +123,17 @@ func (s *Store) openError(err error) error {
 	return err
 }
 
-// readError notes an error of reading: damage that was read ends the store.
+// errUnreadable is an error of the disk, not of what is asked of the store.
+var errUnreadable = errors.New("read store")
+
+// readError notes an error of reading: damage that was read ends the store. So does what
+// a change could not read: see execute.
 func (s *Store) readError(err error) error {
 	if pebble.IsCorruptionError(err) {
 		s.fail(fmt.Errorf("the store is damaged: %w", err))
 		return s.failure()
 	}
-	return fmt.Errorf("read store: %w", err)
+	return fmt.Errorf("%w: %w", errUnreadable, err)
 }
 
 // listener hears what Pebble does on its own.

@@ -61,8 +61,9 @@ type Store struct {
 
 	failOnce sync.Once
 	failed   chan struct{}
-	failErr  error      // valid once failed is closed
-	failures chan error // what Failed returns
+	failErr  error         // valid once failed is closed
+	failures chan error    // what Failed returns
+	held     chan struct{} // closed when Pebble waits for ever: see guard
 
 	stop  context.CancelFunc // of the background goroutines
 	tasks sync.WaitGroup     // writer, syncer and the background goroutines
@@ -87,6 +88,7 @@ func Open(o Options) (*Store, error) {
 		changes:  &changes{seed: maphash.MakeSeed()},
 		failed:   make(chan struct{}),
 		failures: make(chan error, 1),
+		held:     make(chan struct{}),
 	}
 	switch o.Sync {
 	case SyncAlways:
@@ -97,16 +99,16 @@ func Open(o Options) (*Store, error) {
 	s.writer.wake = make(chan struct{}, 1)
 	s.work.init()
 	s.leases.init()
-	if err := s.openDB(); err != nil {
-		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
-	}
-	err := s.load()
-	if err == nil {
-		err = s.failure() // Pebble reads on its own, too
-	}
-	if err != nil {
-		err = errors.Join(err, s.db.Close(), s.guard.notes.close(), s.disk.close(), s.dir.release())
-		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
+	opened := make(chan error, 1)
+	go func() { opened <- s.open() }()
+	select {
+	case err := <-opened:
+		if err != nil {
+			return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, err)
+		}
+	case <-s.held:
+		// Pebble stays behind, frozen, and the directory locked: see Failed.
+		return nil, fmt.Errorf("open embedded store %s: %w", o.Dir, s.failure())
 	}
 	s.lookAtDisk() // before the first Put
 	s.guard.armed.Store(true)
@@ -120,6 +122,21 @@ func Open(o Options) (*Store, error) {
 		s.tasks.Go(func() { s.guard.notes.loop(ctx) })
 	}
 	return s, nil
+}
+
+// open opens Pebble and reads what it holds. If the disk fails it may never return.
+func (s *Store) open() error {
+	if err := s.openDB(); err != nil {
+		return err
+	}
+	err := s.load()
+	if err == nil {
+		err = s.failure() // Pebble reads on its own, too
+	}
+	if err != nil {
+		return errors.Join(err, s.db.Close(), s.guard.notes.close(), s.disk.close(), s.dir.release())
+	}
+	return nil
 }
 
 // load checks the format and reads what is kept in memory: counters, term, and
@@ -197,7 +214,9 @@ func (s *Store) Failed() <-chan error { return s.failures }
 func (s *Store) fail(err error) {
 	s.failOnce.Do(func() {
 		s.failErr = fmt.Errorf("%w: %w", scheduler.ErrStore, err)
-		s.log.Error().Err(err).Str("dir", s.opts.Dir).Msg("the embedded store failed; it does not go on")
+		if s.guard.armed.Load() { // else Open returns it
+			s.log.Error().Err(err).Str("dir", s.opts.Dir).Msg("the embedded store failed; it does not go on")
+		}
 		close(s.failed)
 		s.failures <- s.failErr
 	})

@@ -29,6 +29,12 @@ const (
 	slotBytes   = 64
 	slotVersion = 1
 
+	// Empty files, whose names say which manifest holds, and what format the database has. The
+	// second comes when the first is there; without the first Pebble begins a new database in
+	// the midst of the old one.
+	markerOfManifest = "marker.manifest."
+	markerOfFormat   = "marker.format-version."
+
 	// The notes are fsynced when nothing was written for settleEvery, and in a busy
 	// store every settleBusy.
 	settleEvery = 500 * time.Millisecond
@@ -122,10 +128,16 @@ func readNotes(fs vfs.FS, dir string, log zerolog.Logger) (*syncNotes, error) {
 	if err != nil {
 		return nil, err
 	}
+	begun, marked := false, false
 	for _, name := range names {
 		if id, ok := parseFileID(name); ok && !id.manifest {
 			n.newest = max(n.newest, id.number)
 		}
+		begun = begun || strings.HasPrefix(name, markerOfFormat)
+		marked = marked || strings.HasPrefix(name, markerOfManifest)
+	}
+	if begun && !marked {
+		return nil, lostFile(fs.PathJoin(dir, markerOfManifest+"*"))
 	}
 	if !slices.Contains(names, syncedName) {
 		return n, nil

@@ -226,6 +226,11 @@ func (d *damagedFile) Error() string {
 	return fmt.Sprintf("file %s can be read up to byte %d only, and was synced up to byte %d", d.name, d.whole, d.synced)
 }
 
+// lostFile is the name of a file that is gone.
+type lostFile string
+
+func (f lostFile) Error() string { return fmt.Sprintf("file %s is not there any more", string(f)) }
+
 // verify reads a log or a manifest that Pebble is about to read, and returns a
 // damagedFile if Pebble would lose something that was synced.
 func (n *syncNotes) verify(fs vfs.FS, name string, id fileID) error {

@@ -263,7 +263,12 @@ func (s *Store) execute(requests []*request) (wrote bool) {
 		} else {
 			r.err = r.run(t)
 		}
-		// What run has appended before it found an error is whole, and stays.
+		if errors.Is(r.err, errUnreadable) {
+			// It may have been in the midst of a change, here and in the batch.
+			s.fail(r.err)
+			return t.wrote
+		}
+		// What run has appended before it found another error is whole, and stays.
 		if r.err != nil {
 			r.after = nil
 		}
