@@ -52,7 +52,7 @@ while read -r package import; do
 
 	case $import in
 	github.com/redis/rueidis*)
-		case $package in redisstore | redisstore/* | actions) ;; *) breach "$package imports $import: rueidis is for redisstore, actions/redis.go and cmd" ;; esac
+		case $package in redisstore | redisstore/* | actions | scripts/chaos/ledger) ;; *) breach "$package imports $import: rueidis is for redisstore, actions/redis.go, cmd and the ledger" ;; esac
 		;;
 	github.com/go-redsync/*)
 		case $package in redisstore | redisstore/*) ;; *) breach "$package imports $import: redsync is for redisstore" ;; esac

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,9 +26,10 @@ import (
 // tells, by its User-Agent, which replica made it, and with several schemas, so that
 // fleets can be upgraded.
 type programs struct {
-	dir  string
-	mu   sync.Mutex
-	made map[string]string
+	dir    string
+	ledger string // the witness
+	mu     sync.Mutex
+	made   map[string]string
 }
 
 const (
@@ -42,12 +44,12 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	built = programs{dir: dir, made: map[string]string{nobody: filepath.Join(dir, "forsund-"+nobody)}}
-	// CHAOS_FORSUND names a place where it is kept from one call of the tests to the next.
-	if kept := os.Getenv("CHAOS_FORSUND"); kept != "" {
-		built.made[nobody] = kept
-	}
-	if err := build(built.made[nobody]); err != nil {
+	built = programs{dir: dir, made: make(map[string]string)}
+	// CHAOS_BIN names a directory where what is built is kept from one call of the
+	// tests to the next.
+	bin := cmp.Or(os.Getenv("CHAOS_BIN"), dir)
+	built.made[nobody], built.ledger = filepath.Join(bin, "forsund"), filepath.Join(bin, "ledger")
+	if err := errors.Join(buildForsund(built.made[nobody]), build(built.ledger, "./ledger/cmd/ledger")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -56,15 +58,20 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// build makes forsund, if it is not there, and never with the race detector, as these
-// tests may be: what is late is judged here. CHAOS_TAGS are build tags, those of bugs
-// that a scenario must find.
-func build(path string) error {
+// buildForsund builds forsund as the first replica. CHAOS_TAGS are build tags, those of
+// bugs that a scenario must find.
+func buildForsund(path string) error {
+	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
+	return build(path, "-tags", os.Getenv("CHAOS_TAGS"), "-ldflags", stamps, "../../cmd/forsund")
+}
+
+// build builds a program, if it is not there, and never with the race detector, as
+// these tests may be: what is late is judged here.
+func build(path string, args ...string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
-	args := []string{"build", "-tags", os.Getenv("CHAOS_TAGS"), "-ldflags", stamps, "-o", path, "../../cmd/forsund"}
+	args = append([]string{"build", "-o", path}, args...)
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
@@ -117,9 +124,10 @@ type fleet struct {
 	*trial
 	redis   *redistest.Server // nil: args say where the store is
 	shards  int
-	args    []string       // of every replica
-	sink    *ledger.Sink   // the one most plans call
-	sinks   []*ledger.Sink // it and others: each is a target of its own
+	args    []string     // of every replica
+	sink    *sink        // the one most plans call
+	sinks   []*sink      // it and others: each is a target of its own
+	list    *ledger.List // nil: no plan adds itself to one
 	journal *ledger.Journal
 	client  *ledger.Client
 
@@ -172,32 +180,6 @@ func newFleetOn(s *trial, redis *redistest.Server, args ...string) *fleet {
 		f.end()
 	})
 	return f
-}
-
-// newSink starts a sink.
-func (f *fleet) newSink() *ledger.Sink {
-	t := f.t
-	t.Helper()
-	s, err := ledger.NewSink(f.path("receipts"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("sink: %v", err)
-		}
-	})
-	f.sinks = append(f.sinks, s)
-	return s
-}
-
-// receipts are the calls to all sinks, in the order they came.
-func (f *fleet) receipts() (all []ledger.Receipt) {
-	for _, s := range f.sinks {
-		all = append(all, s.Receipts()...)
-	}
-	slices.SortStableFunc(all, func(a, b ledger.Receipt) int { return a.At.Compare(b.At) })
-	return all
 }
 
 // end kills what runs, and tells what it logged.
@@ -435,17 +417,18 @@ func (f *fleet) judge(rules ledger.Rules, bound time.Duration) *ledger.Verdict {
 		}
 	}
 	deadline := time.Now().Add(bound)
-	for time.Now().Before(deadline) {
-		if ledger.Missing(f.journal, f.receipts(), rules) == 0 && time.Now().After(settled) {
+	for began := time.Now(); began.Before(deadline); began = time.Now() {
+		if began.After(settled) && ledger.Missing(f.journal, f.receipts(), rules) == 0 {
 			break
 		}
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(250*time.Millisecond + 2*time.Since(began)) // it takes long where there are many
 	}
 	v := ledger.Judge(f.journal, f.receipts(), rules)
 	if problems := v.Problems(10); problems != "" {
 		f.t.Errorf("%s\n%s", v, problems)
 	}
 	f.tally(v)
+	f.keepRules(rules)
 	f.rest()
 	return v
 }

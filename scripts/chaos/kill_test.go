@@ -125,7 +125,7 @@ func TestC04ReplicasKilled(t *testing.T) {
 		f.start(name)
 	}
 	f.spread(len(names))
-	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick(12*time.Second, time.Minute))
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 12*time.Second, time.Minute))
 	kills := f.outages(f.busy, pick3(4*time.Second, 4*time.Second, 5*time.Second), pick3(time.Minute, time.Minute, 10*time.Second), l.end, func(name string) error {
 		f.kill(name, true)
 		return nil
@@ -143,6 +143,7 @@ func TestC04ReplicasKilled(t *testing.T) {
 func TestC02LeadersKilled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(scenario(t, "C2"))
+	f.mix()
 	leaders := []string{"a", "b", "c"}
 	for _, name := range leaders {
 		f.start(name, "--work=none")
@@ -151,7 +152,7 @@ func TestC02LeadersKilled(t *testing.T) {
 		f.start(name, "--lead=false")
 	}
 	f.spread(len(leaders))
-	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick(12*time.Second, time.Minute))
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 12*time.Second, time.Minute))
 	kills := f.outages(inTurn(leaders...), pick3(3*time.Second, 3*time.Second, 5*time.Second), pick3(5*time.Second, 4*time.Second, 10*time.Second), l.end, func(name string) error {
 		f.kill(name, false)
 		return nil
@@ -171,7 +172,7 @@ func TestC17Restarted(t *testing.T) {
 		f.start(name)
 	}
 	f.spread(len(names))
-	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick(12*time.Second, time.Minute))
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 12*time.Second, time.Minute))
 	stops := f.outages(inTurn(names...), pick3(3*time.Second, 3*time.Second, 5*time.Second), pick3(5*time.Second, 4*time.Second, 10*time.Second), l.end, f.stop)
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate}, time.Minute)
 	t.Logf("%d stopped: %s", len(stops), v)

@@ -59,7 +59,7 @@ func newLoad(f *fleet, n int, span time.Duration) *load {
 		if l.rand.IntN(4) == 0 {
 			path = "/slow" // so that workers hold some at any time
 		}
-		plans[i] = ledger.HTTPPlan(key, spec, f.sink.URL+path)
+		plans[i] = f.plan(i, key, spec, path)
 		if kind != "date" && kind != "each-second" && l.rand.IntN(10) == 0 {
 			l.keys = append(l.keys, key)
 		}
@@ -97,7 +97,7 @@ func (l *load) change() {
 		var err error
 		if left = time.Until(l.end); i%2 == 0 && left > soonest*time.Second {
 			spec := ledger.Spec{Every: 1 + l.rand.Int64N(int64(left/time.Second)), Count: 1}
-			err = l.f.client.Create(l.f.t.Context(), ledger.HTTPPlan(key, spec, l.f.sink.URL+"/changed"))
+			err = l.f.client.Create(l.f.t.Context(), l.f.plan(l.rand.IntN(10), key, spec, "/changed"))
 		} else if err = l.f.client.Remove(l.f.t.Context(), key); errors.Is(err, ledger.ErrNotFound) {
 			err = nil // it has fired for the last time
 		}

@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -25,6 +28,8 @@ type Event struct {
 	Answered time.Time // zero: it was not
 	Result   Result
 	Due      int64 // of a create that was done: the first due second, as answered
+
+	number int // of the journal's events
 }
 
 // Journal is what was asked of the scheduler. Requests of one key must follow
@@ -34,7 +39,19 @@ type Journal struct {
 	file   *os.File
 	byKey  map[string][]*Event
 	order  []string
+	events int
 	broken error
+}
+
+// entry is a line of the file: a request that is sent, or with Answered its answer.
+type entry struct {
+	Number   int    `json:"number"`
+	Time     int64  `json:"time"` // ns
+	Answered bool   `json:"answered,omitempty"`
+	Key      string `json:"key,omitempty"`
+	Spec     *Spec  `json:"spec,omitempty"` // none: a remove
+	Result   Result `json:"result,omitempty"`
+	Due      int64  `json:"due,omitempty"`
 }
 
 // NewJournal starts a journal that is kept in a file, too.
@@ -53,12 +70,19 @@ func (j *Journal) Sending(events ...*Event) {
 	now := time.Now()
 	for _, e := range events {
 		e.Sent = now
-		if j.byKey[e.Key] == nil {
-			j.order = append(j.order, e.Key)
-		}
-		j.byKey[e.Key] = append(j.byKey[e.Key], e)
-		j.write("sending", e)
+		j.add(e)
+		j.write(entry{Number: e.number, Time: now.UnixNano(), Key: e.Key, Spec: e.Spec})
 	}
+}
+
+// add adds an event. The caller holds mu.
+func (j *Journal) add(e *Event) {
+	e.number = j.events
+	j.events++
+	if j.byKey[e.Key] == nil {
+		j.order = append(j.order, e.Key)
+	}
+	j.byKey[e.Key] = append(j.byKey[e.Key], e)
 }
 
 // Answered notes the answer to a request; due is a create's first due second.
@@ -66,20 +90,46 @@ func (j *Journal) Answered(e *Event, result Result, due int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e.Answered, e.Result, e.Due = time.Now(), result, due
-	j.write("answered", e)
+	j.write(entry{Number: e.number, Time: e.Answered.UnixNano(), Answered: true, Result: result, Due: due})
 }
 
 // write adds a line to the file. The caller holds mu.
-func (j *Journal) write(what string, e *Event) {
-	kind := "remove"
-	if e.Spec != nil {
-		kind = fmt.Sprintf("create %+v", *e.Spec)
-		if e.Spec.Calendar != nil {
-			kind = fmt.Sprintf("create %+v", *e.Spec.Calendar)
-		}
+func (j *Journal) write(e entry) {
+	line, err := json.Marshal(e)
+	if err == nil {
+		_, err = j.file.Write(append(line, '\n'))
 	}
-	if _, err := fmt.Fprintf(j.file, "%d\t%s\t%q\t%s\t%d\t%d\n", time.Now().UnixNano(), what, e.Key, kind, e.Result, e.Due); err != nil {
+	if err != nil {
 		j.broken = err
+	}
+}
+
+// ReadJournal reads what a journal wrote.
+func ReadJournal(path string) (*Journal, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	j := &Journal{byKey: make(map[string][]*Event)}
+	var events []*Event
+	for lines := json.NewDecoder(file); ; {
+		var e entry
+		if err := lines.Decode(&e); errors.Is(err, io.EOF) {
+			return j, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		switch at := time.Unix(0, e.Time); {
+		case !e.Answered && e.Number == len(events):
+			event := &Event{Key: e.Key, Spec: e.Spec, Sent: at}
+			events = append(events, event)
+			j.add(event)
+		case e.Answered && e.Number < len(events):
+			events[e.Number].Answered, events[e.Number].Result, events[e.Number].Due = at, e.Result, e.Due
+		default:
+			return nil, fmt.Errorf("%s: number %d after %d requests", path, e.Number, len(events))
+		}
 	}
 }
 

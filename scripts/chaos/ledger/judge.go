@@ -210,21 +210,26 @@ func (v *Verdict) received(expected map[firing]need, windows map[string][]window
 		if expected[f] == 0 && !slices.ContainsFunc(windows[f.Key], func(w window) bool { return w.from <= f.Due && f.Due <= w.to }) {
 			v.Foreign = append(v.Foreign, describe(&all[0]))
 		}
-		if all[0].Attempt == 1 {
+		// One that cannot tell its attempt is a first one, unless it is late and a worker died.
+		first := all[0].Attempt == 1
+		never := &Receipt{Due: f.Due, At: time.Unix(f.Due, 0)} // what its worker did that died before it called
+		if all[0].Attempt == 0 {
+			first = late <= rules.MaxLate || rules.death(&all[0], never, false) == nil
+		}
+		if first {
 			lates = append(lates, late)
 			v.BySecond[f.Due] = max(v.BySecond[f.Due], late)
 			if late > rules.MaxLate {
 				v.TooLate = append(v.TooLate, fmt.Sprintf("%s: %s late", describe(&all[0]), late))
 			}
 		} else {
-			// Its worker died before it called.
-			v.rescued(&all[0], &Receipt{Due: f.Due, At: time.Unix(f.Due, 0)}, rules)
+			v.rescued(&all[0], never, false, rules)
 		}
 		for i := 1; i < len(all); i++ {
-			if all[i].Attempt <= all[i-1].Attempt {
+			if all[i].Attempt <= all[i-1].Attempt && all[i].Attempt > 0 {
 				v.Wrong = append(v.Wrong, fmt.Sprintf("%s after attempt %d", describe(&all[i]), all[i-1].Attempt))
 			}
-			v.rescued(&all[i], &all[i-1], rules)
+			v.rescued(&all[i], &all[i-1], true, rules)
 		}
 	}
 	for _, list := range [][]string{v.Early, v.Foreign, v.TooLate, v.Repeated, v.Wrong} {
@@ -236,15 +241,14 @@ func (v *Verdict) received(expected map[firing]need, windows map[string][]window
 	}
 }
 
-// rescued judges a call that is not the first of its firing: the one before it
-// must have been of a worker that died holding it. before has no Agent if that
-// worker never called.
-func (v *Verdict) rescued(r, before *Receipt, rules Rules) {
-	var death *Death
+// death is the last one that explains a call that is not the first of its firing: of
+// the worker that held it, whose call was before, if it called. That may have been any
+// where calls do not tell who makes them.
+func (rules *Rules) death(r, before *Receipt, called bool) (death *Death) {
 	for i := range rules.Deaths {
 		d := &rules.Deaths[i]
 		// A call that was sent before the death may be received a moment after it.
-		if d.At.Add(rules.Finish).Before(before.At) || before.Agent == "" && d.At.Before(before.At) || d.At.After(r.At) || before.Agent != "" && d.Agent != before.Agent {
+		if d.At.Add(rules.Finish).Before(before.At) || !called && d.At.Before(before.At) || d.At.After(r.At) || before.Agent != "" && d.Agent != before.Agent {
 			continue
 		}
 		if !before.Done.IsZero() && d.At.Sub(before.Done) > rules.Finish {
@@ -254,6 +258,12 @@ func (v *Verdict) rescued(r, before *Receipt, rules Rules) {
 			death = d
 		}
 	}
+	return death
+}
+
+// rescued judges a call that is not the first of its firing: see death.
+func (v *Verdict) rescued(r, before *Receipt, called bool, rules Rules) {
+	death := rules.death(r, before, called)
 	if death == nil {
 		v.Repeated = append(v.Repeated, fmt.Sprintf("%s, %s after %s, which was answered: %t", describe(r), r.At.Sub(before.At), describe(before), !before.Done.IsZero()))
 		return
@@ -276,6 +286,9 @@ func (v *Verdict) ids(receipts []Receipt) {
 	for i := range receipts {
 		r := &receipts[i]
 		f := firing{r.Key, r.Due}
+		if r.Firing == "" && r.Attempt == 0 {
+			continue // over Thrift there is no id
+		}
 		if was, ok := firings[r.Firing]; r.Firing == "" || ok && was != f {
 			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id is that of %s due %d", describe(r), was.Key, was.Due))
 		}

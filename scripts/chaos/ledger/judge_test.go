@@ -2,10 +2,13 @@ package ledger
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // t0 is the second at which everything of these tests is created.
@@ -149,6 +152,81 @@ func TestJudgeKnowsChanges(t *testing.T) {
 		if v := Judge(a.Journal, row.receipts, quick); v.Problems(0) != row.want {
 			t.Errorf("%s: got %q, want %q", row.why, v.Problems(3), row.want)
 		}
+	}
+}
+
+// anonymous makes calls that cannot tell who makes them, as those to a List are; over
+// Thrift they have no id and no attempt either.
+func anonymous(overThrift bool, calls ...Receipt) []Receipt {
+	for i := range calls {
+		calls[i].Agent = ""
+		if overThrift {
+			calls[i].Firing, calls[i].Attempt = "", 0
+		}
+	}
+	return calls
+}
+
+// TestJudgeAnonymous: a call that cannot tell who makes it may be repeated when any
+// worker died that can have held it, and not otherwise.
+func TestJudgeAnonymous(t *testing.T) {
+	t.Parallel()
+	ms := time.Millisecond
+	for _, row := range []struct {
+		why     string
+		calls   []Receipt
+		want    string // of Problems(0), over Thrift and not
+		rescued int
+	}{
+		{"once", []Receipt{call("k", 9, 1, ms, "")}, "", 0},
+		{"again, none died by then", []Receipt{call("k", 9, 1, ms, ""), call("k", 9, 2, 500*ms, "")}, "repeated: 1\n", 0},
+		{"again, one died soon after", []Receipt{call("k", 9, 1, 400*ms, ""), call("k", 9, 2, 8*time.Second, "")}, "", 1},
+		{"again, one died long after", []Receipt{call("k", 8, 1, ms, ""), call("k", 8, 2, 9*time.Second, "")}, "repeated: 1\n", 0},
+		{"again, and again", []Receipt{call("k", 9, 1, 400*ms, ""), call("k", 9, 2, 8*time.Second, ""), call("k", 9, 3, 9*time.Second, "")}, "repeated: 1\n", 1},
+		{"late, by its second worker", []Receipt{call("k", 9, 2, 8*time.Second, "")}, "", 1},
+		{"later than that", []Receipt{call("k", 9, 2, 14*time.Second, "")}, "too late: 1\n", 1},
+		{"late, none died", []Receipt{call("k", 12, 1, 6*time.Second, "")}, "too late: 1\n", 0},
+	} {
+		for _, overThrift := range []bool{false, true} {
+			a := newAsked(t)
+			a.create("k", Spec{Every: row.calls[0].Due - t0.Unix(), Count: 1}, 0)
+			v := Judge(a.Journal, anonymous(overThrift, slices.Clone(row.calls)...), rules)
+			if v.Problems(0) != row.want || v.Rescued != row.rescued {
+				t.Errorf("%s, over Thrift %t: got %q and %d rescued, want %q and %d", row.why, overThrift, v.Problems(3), v.Rescued, row.want, row.rescued)
+			}
+		}
+	}
+}
+
+// TestJournalIsReadBack: what a journal wrote is judged as the journal is.
+func TestJournalIsReadBack(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j, err := NewJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	interval, calendar, gone := &Event{Key: "i", Spec: &Spec{Every: 2, Count: 3}}, &Event{Key: "c", Spec: &Spec{Calendar: EachMinute(7)}}, &Event{Key: "i"}
+	j.Sending(interval, calendar)
+	j.Sending(gone)
+	j.Answered(interval, Done, interval.Sent.Unix()+2)
+	j.Answered(calendar, Refused, 0)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	read, err := ReadJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })
+	if diff := cmp.Diff(j.byKey, read.byKey, times, cmp.AllowUnexported(Event{})); diff != "" || !slices.Equal(j.order, read.order) {
+		t.Errorf("read %v: %s", read.order, diff)
+	}
+	if err := os.WriteFile(path, []byte(`{"number":1,"time":5,"key":"k"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadJournal(path); err == nil {
+		t.Error("a journal whose beginning is missing is read")
 	}
 }
 

@@ -2,79 +2,84 @@ package ledger
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Receipt is one call of a firing to a sink.
-type Receipt struct {
-	Firing  string
-	Key     string
-	Due     int64 // Unix second
-	Attempt int
-	Agent   string    // who called: its User-Agent
-	At      time.Time // when it was received
-	Done    time.Time // when the answer was sent; zero: it was not
-	Gone    bool      // the caller went before
-}
-
-// Sink is an HTTP server for the calls of firings. A call to /hold… is answered
-// when Release says so, or by nobody if its caller goes; one to /slow… after 100 ms;
-// any other at once.
+// Sink is what the calls of firings go to: a server of HTTP and one of Thrift. It keeps
+// each call in a file before it answers.
+//
+// A call over HTTP to /hold… is answered when Release says so, or by nobody if its
+// caller goes; one to /slow… after 100 ms; any other at once. Release may be called
+// over HTTP, too: POST ReleasePath.
 type Sink struct {
-	URL string // "http://127.0.0.1:port"
+	Book
+	Addresses
 
-	server *http.Server
-	file   *os.File
-	served chan struct{}
+	server  *http.Server
+	thrift  net.Listener
+	file    *os.File
+	running sync.WaitGroup
 
-	mu       sync.Mutex
-	receipts []*Receipt
-	held     chan struct{} // closed by Release
-	broken   error         // the file could not be written
+	held   chan struct{}         // closed by Release
+	conns  map[net.Conn]struct{} // over Thrift; nil once it is closed
+	broken error                 // the file could not be written
 }
 
-// slowAnswer is how long a call to /slow takes.
-const slowAnswer = 100 * time.Millisecond
+// Addresses are where a sink listens.
+type Addresses struct {
+	URL    string `json:"url"`    // "http://127.0.0.1:port"
+	Thrift string `json:"thrift"` // "127.0.0.1:port"
+}
 
-// NewSink starts a sink that keeps its receipts in a file, too.
+const (
+	// ReleasePath is what nothing else calls.
+	ReleasePath = "/-/release"
+	// slowAnswer is how long a call to /slow takes.
+	slowAnswer = 100 * time.Millisecond
+)
+
+// NewSink starts a sink that keeps its receipts in a file.
 func NewSink(path string) (*Sink, error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
+	s := &Sink{file: file, held: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		file.Close()
-		return nil, err
+		return nil, errors.Join(err, file.Close())
 	}
-	s := &Sink{URL: "http://" + listener.Addr().String(), file: file, served: make(chan struct{}), held: make(chan struct{})}
+	if s.thrift, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, errors.Join(err, listener.Close(), file.Close())
+	}
+	s.URL, s.Thrift = "http://"+listener.Addr().String(), s.thrift.Addr().String()
 	s.server = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: time.Minute}
-	go func() {
-		defer close(s.served)
-		s.server.Serve(listener) // returns at Close
-	}()
+	s.running.Go(func() { s.server.Serve(listener) }) // returns at Close
+	s.running.Go(s.acceptThrift)
 	return s, nil
 }
 
 func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
-	at := time.Now()
+	now := time.Now()
+	if r.URL.Path == ReleasePath {
+		s.Release()
+		return
+	}
 	io.Copy(io.Discard, io.LimitReader(r.Body, 1<<20))
 	due, _ := strconv.ParseInt(r.Header.Get("X-FORSUN-TIMESTAMP"), 10, 64)
 	attempt, _ := strconv.Atoi(r.Header.Get("X-FORSUN-ATTEMPT"))
-	receipt := &Receipt{
+	at, err := s.record(&Receipt{
 		Firing: r.Header.Get("X-FORSUN-FIRING-ID"), Key: r.Header.Get("X-FORSUN-KEY"), Due: due, Attempt: attempt,
-		Agent: r.UserAgent(), At: at,
-	}
-	held, err := s.record(receipt)
+		Agent: r.UserAgent(), At: now,
+	})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -82,7 +87,7 @@ func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
 	var wait <-chan struct{}
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/hold"):
-		wait = held
+		wait = s.held
 	case strings.HasPrefix(r.URL.Path, "/slow"):
 		slow, cancel := context.WithTimeout(context.Background(), slowAnswer)
 		defer cancel()
@@ -92,29 +97,48 @@ func (s *Sink) serve(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-wait:
 		case <-r.Context().Done():
-			s.mu.Lock()
-			receipt.Gone = true
-			s.mu.Unlock()
+			s.gone(at)
 			return
 		}
 	}
-	s.mu.Lock()
-	receipt.Done = time.Now()
-	s.mu.Unlock()
+	s.done(at)
 	io.WriteString(w, "ok")
 }
 
 // record keeps a receipt before its call is answered.
-func (s *Sink) record(r *Receipt) (held <-chan struct{}, err error) {
+func (s *Sink) record(r *Receipt) (at int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, err = fmt.Fprintf(s.file, "%d\t%s\t%d\t%d\t%s\t%q\n", r.At.UnixNano(), r.Firing, r.Due, r.Attempt, r.Agent, r.Key)
+	if err := s.write(callLine(r)); err != nil {
+		return 0, err
+	}
+	return s.add(r), nil
+}
+
+// done notes that a call is answered now.
+func (s *Sink) done(at int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.receipts[at].Done = now
+	s.write(doneLine(at, now))
+}
+
+// gone notes that a call's caller went.
+func (s *Sink) gone(at int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipts[at].Gone = true
+	s.write(goneLine(at))
+}
+
+// write adds a line to the file. The caller holds mu.
+func (s *Sink) write(line string) error {
+	_, err := s.file.WriteString(line)
 	if err != nil {
 		s.broken = err
-		return nil, err
 	}
-	s.receipts = append(s.receipts, r)
-	return s.held, nil
+	return err
 }
 
 // Release answers the calls that are held, and those to come.
@@ -128,52 +152,6 @@ func (s *Sink) Release() {
 	}
 }
 
-// Count is how many calls have come.
-func (s *Sink) Count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.receipts)
-}
-
-// Called says whether an agent has called since a time.
-func (s *Sink) Called(agent string, since time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range slices.Backward(s.receipts) {
-		if r.At.Before(since) {
-			break // they came in this order, but for those recorded side by side
-		}
-		if r.Agent == agent {
-			return true
-		}
-	}
-	return false
-}
-
-// Running counts the calls that are not answered, by who made them.
-func (s *Sink) Running() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	by := make(map[string]int)
-	for _, r := range s.receipts {
-		if r.Done.IsZero() && !r.Gone {
-			by[r.Agent]++
-		}
-	}
-	return by
-}
-
-// Receipts returns the calls in the order they came.
-func (s *Sink) Receipts() []Receipt {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]Receipt, len(s.receipts))
-	for i, r := range s.receipts {
-		all[i] = *r
-	}
-	return all
-}
-
 // Close ends the sink, and says whether its file is whole.
 func (s *Sink) Close() error {
 	s.Release()
@@ -182,7 +160,14 @@ func (s *Sink) Close() error {
 	if s.server.Shutdown(ctx) != nil {
 		s.server.Close()
 	}
-	<-s.served
+	s.thrift.Close()
+	s.mu.Lock()
+	for conn := range s.conns {
+		conn.Close()
+	}
+	s.conns = nil
+	s.mu.Unlock()
+	s.running.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.file.Close(); s.broken == nil {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"maps"
+	"strings"
 	"time"
 )
 
@@ -124,4 +125,22 @@ func (p *Plan) body() map[string]any {
 // HTTPPlan is a plan that calls a URL.
 func HTTPPlan(key string, spec Spec, url string) Plan {
 	return Plan{Key: key, Spec: spec, Params: map[string]string{"url": url}}
+}
+
+// ThriftPlan is a plan that calls forsun_call of a Thrift server.
+func ThriftPlan(key string, spec Spec, addr string) Plan {
+	return Plan{Key: key, Spec: spec, Action: "thrift", Params: hostPort(addr)}
+}
+
+// RedisPlan is a plan that adds a receipt to a List. The key is without blanks, quotes
+// and semicolons.
+func RedisPlan(key string, spec Spec, addr string) Plan {
+	params := hostPort(addr)
+	params["command"] = listCommand + key
+	return Plan{Key: key, Spec: spec, Action: "redis", Params: params}
+}
+
+func hostPort(addr string) map[string]string {
+	host, port, _ := strings.Cut(addr, ":")
+	return map[string]string{"host": host, "port": port}
 }

@@ -88,10 +88,10 @@ func run(ctx context.Context, o *options, args []string, out io.Writer) (ok bool
 	}
 	defer os.Remove(dir) // stays if there is a failed run in it
 	b, err := build(ctx, dir)
+	defer b.remove()
 	if err != nil {
 		return false, err
 	}
-	defer b.remove()
 	tests, err := b.tests(ctx)
 	if err != nil {
 		return false, err
@@ -131,36 +131,34 @@ func write(path string, all []report.Outcome) error {
 
 // binary is the tests' program, built once.
 type binary struct {
-	dir     string // what is built, and a directory for each run
-	test    string
-	forsund string // the tests build it when it is not there
-	commit  string
+	dir    string // a directory for each run, and bin
+	bin    string // what is built; the tests build what is not there
+	test   string
+	commit string
 }
 
 func build(ctx context.Context, dir string) (*binary, error) {
-	b := &binary{dir: dir, test: filepath.Join(dir, "chaos.test"), forsund: filepath.Join(dir, "forsund")}
+	b := &binary{dir: dir, bin: filepath.Join(dir, "bin")}
+	b.test = filepath.Join(b.bin, "chaos.test")
 	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("which commit this is: %w\n%s", err, out)
+		return b, fmt.Errorf("which commit this is: %w\n%s", err, out)
 	}
 	b.commit = strings.TrimSpace(string(out))
 	if out, err := exec.CommandContext(ctx, "go", "test", "-c", "-o", b.test, "./"+chaosDir).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build %s: %w\n%s", chaosDir, err, out)
+		return b, fmt.Errorf("build %s: %w\n%s", chaosDir, err, out)
 	}
 	return b, nil
 }
 
 // remove removes what was built.
-func (b *binary) remove() {
-	os.Remove(b.test)
-	os.Remove(b.forsund)
-}
+func (b *binary) remove() { os.RemoveAll(b.bin) }
 
 // command is a call of the tests' program.
 func (b *binary) command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, b.test, args...)
 	cmd.Dir = chaosDir
-	cmd.Env = append(os.Environ(), append(env, "CHAOS_FORSUND="+b.forsund)...)
+	cmd.Env = append(os.Environ(), append(env, "CHAOS_BIN="+b.bin)...)
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
