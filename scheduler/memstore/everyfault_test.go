@@ -235,10 +235,11 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 		var y, then *tale
 		rng, _ := d.chance()
 		d.cut = func() {
-			then = y.copy()
-			for _, percent := range []int{0, 20, 50, 80} {
-				left = append(left, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng}))
-			}
+			then = y.copy(func() {
+				for _, percent := range []int{0, 20, 50, 80} {
+					left = append(left, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng}))
+				}
+			})
 		}
 		o := faultOptions(t, mem, d)
 		y = newTale()

@@ -104,10 +104,12 @@ func (y *tale) tidy(s *Store, ask func() error) {
 	}
 }
 
-// copy is what was answered up to now; what is being asked is unsure.
-func (y *tale) copy() *tale {
+// copy is what was answered up to now; what is being asked is unsure. Nothing is asked
+// until meanwhile returns.
+func (y *tale) copy(meanwhile func()) *tale {
 	y.mu.Lock()
 	defer y.mu.Unlock()
+	defer meanwhile()
 	c := &tale{plans: maps.Clone(y.plans), fired: maps.Clone(y.fired), unsure: maps.Clone(y.unsure)}
 	for _, key := range y.asked {
 		c.unsure[key] = true
