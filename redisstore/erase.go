@@ -3,7 +3,9 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -56,23 +58,38 @@ func (s *Store) unlink(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// Memory is how many bytes Redis uses, all nodes and everything in them together.
+// Memory is how many bytes Redis uses, all masters and everything in them together.
 func (s *Store) Memory(ctx context.Context) (bytes int64, err error) {
+	sum, err := s.sum(ctx, "memory", "used_memory")
+	return int64(sum), err
+}
+
+// CPU is the processor time that Redis has used since it started: all masters, with all
+// their threads, whoever they did it for.
+func (s *Store) CPU(ctx context.Context) (time.Duration, error) {
+	sum, err := s.sum(ctx, "cpu", "used_cpu_sys", "used_cpu_user")
+	return time.Duration(sum * float64(time.Second)), err
+}
+
+// sum adds up fields of a section of INFO, of all masters.
+func (s *Store) sum(ctx context.Context, section string, fields ...string) (sum float64, err error) {
 	leave, err := s.enter()
 	if err != nil {
 		return 0, err
 	}
 	defer leave()
 	for name, n := range s.masters() {
-		info := infoFields(ctx, n, "memory")
+		info := infoFields(ctx, n, section)
 		if info.err != nil {
-			return 0, storeError("memory of redis", info.err)
+			return 0, storeError(section+" of redis", info.err)
 		}
-		var used int64
-		if _, err := fmt.Sscan(info.fields["used_memory"], &used); err != nil {
-			return 0, fmt.Errorf("%w: memory of redis %s: %q", scheduler.ErrStore, name, info.fields["used_memory"])
+		for _, field := range fields {
+			value, err := strconv.ParseFloat(info.fields[field], 64)
+			if err != nil {
+				return 0, fmt.Errorf("%w: %s of redis %s: %q", scheduler.ErrStore, field, name, info.fields[field])
+			}
+			sum += value
 		}
-		bytes += used
 	}
-	return bytes, nil
+	return sum, nil
 }

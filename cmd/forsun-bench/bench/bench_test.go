@@ -2,7 +2,11 @@ package bench_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,7 +17,16 @@ import (
 	"github.com/snower/forsun/redisstore/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Args, "--role") { // a process that a benchmark started
+		if err := bench.Run(context.Background(), os.Args, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // Every benchmark, small: it must count right, whatever the speed. One after the
 // other, since the flag library keeps state of its own.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,61 +21,70 @@ import (
 // runBurst stores plans that are all due in one second and waits until all have
 // run.
 func runBurst(ctx context.Context, o *options) (*Result, error) {
-	r, err := o.start(ctx, o.plans)
-	if err != nil {
-		return nil, err
-	}
-	defer r.stop()
-	if err := o.fillBeside(ctx, r.store); err != nil {
-		return nil, err
-	}
-	due := storedBy(o.plans)
-	if err := o.fill(ctx, r.store, o.plans, r.probe.key, func(int) int64 { return due }); err != nil {
-		return nil, err
-	}
-	if time.Now().Unix() >= due-1 {
-		return nil, errors.New("storing the plans took too long: their second has passed")
-	}
-	time.Sleep(time.Until(time.Unix(due, 0).Add(-100 * time.Millisecond)))
-	cpu := cpuTime()
-	if err := r.wait(ctx, o); err != nil {
-		return nil, err
-	}
-	res := r.probe.result("burst", time.Unix(due, 0))
-	res.CPU = float64((cpuTime() - cpu).Microseconds()) / float64(res.Fired)
-	return res, nil
+	return o.fire(ctx, "burst", o.plans, func(first int64, _ int) int64 { return first })
 }
-
-// storedBy is the first second by which n plans are surely stored: 10,000 a second
-// is slow, even on a machine that does other things.
-func storedBy(n int) int64 { return time.Now().Unix() + 3 + int64(n/10_000) }
 
 // runSteady stores o.rate plans for each of o.seconds seconds and waits until all
 // have run.
 func runSteady(ctx context.Context, o *options) (*Result, error) {
-	n := o.rate * o.seconds
-	r, err := o.start(ctx, n)
+	return o.fire(ctx, "steady", o.rate*o.seconds, func(first int64, i int) int64 { return first + int64(i/o.rate) })
+}
+
+// fire stores n plans due at due and waits until all have run. The first are due at
+// first. What is measured begins shortly before.
+func (o *options) fire(ctx context.Context, name string, n int, due func(first int64, i int) int64) (*Result, error) {
+	r, err := o.rig(ctx, n)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop()
-	if err := o.fillBeside(ctx, r.store); err != nil {
+	eye, err := o.look(ctx, r)
+	if err != nil {
 		return nil, err
 	}
-	first := storedBy(n)
-	if err := o.fill(ctx, r.store, n, r.probe.key, func(i int) int64 { return first + int64(i/o.rate) }); err != nil {
+	defer eye.close()
+	if err := o.fillBeside(ctx, r.put); err != nil {
 		return nil, err
 	}
+	first, err := o.storedBy(ctx, r, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := eye.filling(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.fill(ctx, r.put, n, r.probe.key, func(i int) int64 { return due(first, i) }); err != nil {
+		return nil, err
+	}
+	if err := eye.filled(ctx, n); err != nil {
+		return nil, err
+	}
+	r.last = time.Unix(due(first, n-1), 0)
 	if time.Now().Unix() >= first-1 {
 		return nil, errors.New("storing the plans took too long: their second has passed")
 	}
-	cpu := cpuTime()
+	time.Sleep(time.Until(time.Unix(first, 0).Add(-100 * time.Millisecond)))
+	if err := eye.begin(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.wait(ctx, o); err != nil {
 		return nil, err
 	}
-	res := r.probe.result("steady", time.Unix(first, 0))
-	res.CPU = float64((cpuTime() - cpu).Microseconds()) / float64(res.Fired)
-	return res, nil
+	res := r.probe.result(name, time.Unix(first, 0))
+	return res, eye.end(ctx, res)
+}
+
+// gauged is how many plans are stored to see how fast that is.
+const gauged = 8000
+
+// storedBy is the first second by which n plans are surely stored, as fast as it stores
+// some that are due in some years.
+func (o *options) storedBy(ctx context.Context, r *rig, n int) (int64, error) {
+	begun, some := time.Now(), min(n, gauged)
+	far := begun.AddDate(3, 0, 0).Unix()
+	err := o.fill(ctx, r.put, some, func(i int) string { return fmt.Sprintf("%sgauge-%d", o.prefix, i) }, func(int) int64 { return far })
+	// Twice as long, since a machine may do other things.
+	return time.Now().Unix() + 3 + int64(2*time.Since(begun).Seconds()*float64(n)/float64(some)), err
 }
 
 // creator makes plans; one is used by one goroutine.
@@ -113,13 +121,19 @@ type legacy struct {
 	client    *forsun.ForsunClient
 }
 
-func dialLegacy(address string) (*legacy, error) {
+func dialLegacy(ctx context.Context, address, token string) (*legacy, error) {
 	conf := &thrift.TConfiguration{ConnectTimeout: 5 * time.Second, SocketTimeout: 30 * time.Second}
 	transport := thrift.NewTBufferedTransport(thrift.NewTSocketConf(address, conf), 4096)
 	if err := transport.Open(); err != nil {
 		return nil, err
 	}
-	return &legacy{transport, forsun.NewForsunClientFactory(transport, thrift.NewTBinaryProtocolFactoryConf(conf))}, nil
+	l := &legacy{transport, forsun.NewForsunClientFactory(transport, thrift.NewTBinaryProtocolFactoryConf(conf))}
+	if token != "" {
+		if _, err := l.client.Auth(ctx, token); err != nil {
+			return nil, errors.Join(err, l.close())
+		}
+	}
+	return l, nil
 }
 
 func (l *legacy) create(ctx context.Context, requests []scheduler.Request) error {
@@ -153,71 +167,91 @@ func serveThrift(r *rig) (address string, stop func(), err error) {
 // runCreate creates plans from o.clients clients, each of which waits for its plans
 // to be acknowledged before it asks for the next.
 func runCreate(ctx context.Context, o *options) (*Result, error) {
-	r, err := o.start(ctx, 0)
+	r, err := o.rig(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop()
-	connect := func() (creator, error) { return direct{r.service}, nil }
-	if o.thrift {
-		address, stop, err := serveThrift(r)
-		if err != nil {
-			return nil, err
-		}
-		defer stop()
-		connect = func() (creator, error) {
-			if o.bulk == 1 {
-				return dialLegacy(address)
+	connect := func(context.Context) (creator, error) { return direct{r.service}, nil }
+	if o.thrift || o.target != "" {
+		address := o.target
+		if address == "" {
+			var stop func()
+			if address, stop, err = serveThrift(r); err != nil {
+				return nil, err
 			}
-			return remote{client.New(client.DefaultOptions(address))}, nil
+			defer stop()
+		}
+		connect = func(ctx context.Context) (creator, error) {
+			if o.bulk == 1 {
+				return dialLegacy(ctx, address, o.token)
+			}
+			return remote{o.client(address)}, nil
 		}
 	}
-
+	eye, err := o.look(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer eye.close()
+	if err := eye.filling(ctx); err != nil {
+		return nil, err
+	}
 	bar := o.bar(o.plans, "creating")
 	defer bar.Exit()
+	params := o.parameters()
+	start := time.Now()
+	err = each(ctx, o.clients, o.plans, o.bulk, connect, func(ctx context.Context, c creator, from, n int) error {
+		defer bar.Add(n)
+		return c.create(ctx, o.requests(from, n, params))
+	})
+	res := &Result{Benchmark: "create", Plans: int64(o.plans), Seconds: time.Since(start).Seconds()}
+	if err != nil {
+		return nil, err
+	}
+	res.PerSecond = float64(o.plans) / res.Seconds
+	if err := eye.filled(ctx, o.plans); err != nil {
+		return nil, err
+	}
+	return res, eye.end(ctx, res)
+}
+
+// each has several clients do something for n plans, bulk of them at a time, until one
+// fails.
+func each[C interface{ close() error }](ctx context.Context, clients, n, bulk int, connect func(context.Context) (C, error), do func(ctx context.Context, c C, from, n int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	params := map[string]string{"payload": strings.Repeat("x", max(0, o.params-len("payload")))}
-	var clients sync.WaitGroup
+	var all sync.WaitGroup
 	var next atomic.Int64
-	start := time.Now()
-	for range o.clients {
-		clients.Go(func() {
-			c, err := connect()
+	for range clients {
+		all.Go(func() {
+			c, err := connect(ctx)
 			if err != nil {
 				cancel(err)
 				return
 			}
 			defer c.close()
 			for ctx.Err() == nil {
-				from := int(next.Add(int64(o.bulk))) - o.bulk
-				if from >= o.plans {
+				from := int(next.Add(int64(bulk))) - bulk
+				if from >= n {
 					return
 				}
-				n := min(o.bulk, o.plans-from)
-				if err := c.create(ctx, requests(from, n, params)); err != nil {
+				if err := do(ctx, c, from, min(bulk, n-from)); err != nil {
 					cancel(err)
-					return
 				}
-				bar.Add(n)
 			}
 		})
 	}
-	clients.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
-	}
-	res := &Result{Benchmark: "create", Plans: int64(o.plans), Seconds: time.Since(start).Seconds()}
-	res.PerSecond = float64(o.plans) / res.Seconds
-	return res, nil
+	all.Wait()
+	return context.Cause(ctx)
 }
 
 // requests asks for n plans that are due in some hours.
-func requests(from, n int, params map[string]string) []scheduler.Request {
+func (o *options) requests(from, n int, params map[string]string) []scheduler.Request {
 	rs := make([]scheduler.Request, n)
 	for i := range rs {
 		rs[i] = scheduler.Request{
-			Key: fmt.Sprintf("bench-%010d", from+i), Action: "noop", Params: params,
+			Key: fmt.Sprintf("%s%010d", o.prefix, from+i), Action: o.action, Params: params,
 			Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 30_000, Week: scheduler.Any, Count: 1},
 		}
 	}
@@ -237,7 +271,7 @@ func runPending(ctx context.Context, o *options) (*Result, error) {
 		return nil, err
 	}
 	start := time.Now()
-	if err := o.fillPending(ctx, store, o.plans); err != nil {
+	if err := o.fillPending(ctx, putInto(store), o.plans); err != nil {
 		store.Close()
 		return nil, err
 	}
@@ -263,7 +297,7 @@ func runPending(ctx context.Context, o *options) (*Result, error) {
 	}
 	defer r.stop()
 	now := time.Now().Unix()
-	if err := o.fill(ctx, r.store, 1, r.probe.key, func(int) int64 { return now }); err != nil {
+	if err := o.fill(ctx, r.put, 1, r.probe.key, func(int) int64 { return now }); err != nil {
 		return nil, err
 	}
 	if err := r.wait(ctx, o); err != nil {

@@ -2,8 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -45,15 +43,13 @@ func redisFlags() (all []cli.Flag) {
 	return all
 }
 
-// setRedis reads the flags, and makes a prefix.
+// setRedis reads the flags.
 func (o *options) setRedis(c *cli.Context) error {
-	var random [6]byte
-	rand.Read(random[:]) // never fails: see crypto/rand
 	for _, f := range redisflags.Flags() {
 		var value string
 		switch {
 		case f.Name == prefixFlag:
-			value = "forsun-bench-" + hex.EncodeToString(random[:])
+			value = o.redisPrefix
 		case f.Value == "":
 			value = fmt.Sprint(c.Bool(f.Name))
 		default:
@@ -75,7 +71,7 @@ func (o *options) openRedis(ctx context.Context) (*redisstore.Store, error) {
 		return nil, err
 	}
 	so.Log = o.log().Level(zerolog.ErrorLevel) // that the server keeps nothing is no news here
-	so.Replica = "bench"
+	so.Replica = "bench-" + o.role
 	ctx, cancel := context.WithTimeout(ctx, openTimeout) // a benchmark does not wait for a server
 	defer cancel()
 	store, err := redisstore.Open(ctx, so)

@@ -12,22 +12,28 @@ import (
 	"time"
 )
 
-// Result is what a benchmark measured. The names of its JSON form do not change.
+// Result is what a benchmark measured; what it does not measure is 0, lateness null.
+// The names of its JSON form do not change.
 type Result struct {
 	Benchmark    string   `json:"benchmark"`
 	Plans        int64    `json:"plans"`
 	Fired        int64    `json:"fired"`
 	Seconds      float64  `json:"seconds"`    // that the measured part took
 	PerSecond    float64  `json:"per_second"` // plans created or fired in it
-	Late         *Late    `json:"late_ms,omitempty"`
+	Late         *Late    `json:"late_ms"`
 	Early        int64    `json:"early"`
 	Duplicates   int64    `json:"duplicates"`
-	BytesPerPlan float64  `json:"bytes_per_plan,omitempty"` // on disk, or in Redis' memory
+	BytesPerPlan float64  `json:"bytes_per_plan"` // in Redis' memory, or on disk
 	DiskBytes    int64    `json:"disk_bytes,omitempty"`
 	RedisBytes   int64    `json:"redis_bytes,omitempty"`
 	RSS          int64    `json:"rss_bytes"`
-	Restart      *float64 `json:"restart_seconds,omitempty"` // from opening the store to the first tick
-	CPU          float64  `json:"forsund_cpu_us_per_firing,omitempty"`
+	Restart      *float64 `json:"restart_seconds,omitempty"`         // from opening the store to the first firing
+	RedisCPU     float64  `json:"redis_cpu_us_per_firing"`           // of all threads of all masters
+	CPU          float64  `json:"forsund_cpu_us_per_firing"`         // of the process that is measured
+	Allocs       float64  `json:"allocs_per_firing"`                 // in this process
+	Others       *Late    `json:"other_clients_ms,omitempty"`        // how long other clients of Redis waited meanwhile
+	RedisCreate  float64  `json:"redis_cpu_us_per_create,omitempty"` // of the plans that were created
+	CPUCreate    float64  `json:"forsund_cpu_us_per_create,omitempty"`
 	Total        float64  `json:"total_seconds"`
 }
 
@@ -62,14 +68,31 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 	if r.DiskBytes > 0 {
 		fmt.Fprintf(w, "disk      %d MB, %.0f bytes a plan\n", r.DiskBytes>>20, r.BytesPerPlan)
 	}
-	if r.RedisBytes > 0 {
-		fmt.Fprintf(w, "redis     %d MB, %.0f bytes a plan\n", r.RedisBytes>>20, r.BytesPerPlan)
+	if r.DiskBytes == 0 && r.BytesPerPlan > 0 {
+		fmt.Fprintf(w, "redis     %.0f bytes a plan\n", r.BytesPerPlan)
 	}
 	if r.Restart != nil {
-		fmt.Fprintf(w, "restart   %.2f s to the first tick\n", *r.Restart)
+		fmt.Fprintf(w, "restart   %.2f s to the first firing\n", *r.Restart)
 	}
 	if r.CPU > 0 {
-		fmt.Fprintf(w, "cpu       %.1f µs a firing\n", r.CPU)
+		fmt.Fprintf(w, "cpu       %.1f µs a firing", r.CPU)
+		if r.RedisCPU > 0 {
+			fmt.Fprintf(w, ", and %.1f µs of Redis", r.RedisCPU)
+		}
+		fmt.Fprintln(w)
+	}
+	if r.CPUCreate > 0 {
+		fmt.Fprintf(w, "cpu       %.1f µs a plan, its client included", r.CPUCreate)
+		if r.RedisCreate > 0 {
+			fmt.Fprintf(w, ", and %.1f µs of Redis", r.RedisCreate)
+		}
+		fmt.Fprintln(w)
+	}
+	if r.Allocs > 0 {
+		fmt.Fprintf(w, "memory    %.1f allocations a firing\n", r.Allocs)
+	}
+	if r.Others != nil {
+		fmt.Fprintf(w, "others    clients of that Redis waited p50 %.1f ms, p99 %.1f ms, max %.1f ms\n", r.Others.P50, r.Others.P99, r.Others.Max)
 	}
 	_, err := fmt.Fprintf(w, "memory    %d MB resident\n", r.RSS>>20)
 	return err

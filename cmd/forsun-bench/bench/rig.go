@@ -20,12 +20,39 @@ import (
 	"github.com/snower/forsun/scheduler/memstore"
 )
 
-// rig is a scheduler in this process, or several that share a store.
+// rig is what is measured: a scheduler in this process, or several that share a store,
+// or a running forsund.
 type rig struct {
-	store   scheduler.Store // of the first
+	probe *probe
+	put   put
+	use   func(context.Context) (use, error)
+	await func(context.Context) error // what there is to do until all plans have run; nil: to wait
+	last  time.Time                   // when the last plan is due
+	stop  func()
+
+	store   scheduler.Store // of the first scheduler in this process, and its service
 	service *scheduler.Service
-	probe   *probe
-	stop    func()
+}
+
+// put stores plans, all of them or none that counts.
+type put func(ctx context.Context, plans []*scheduler.Plan) error
+
+// use is what the process that is measured has used of its machine.
+type use struct {
+	cpu time.Duration
+	rss int64
+}
+
+// putInto stores plans in a store of this process.
+func putInto(store scheduler.PlanStore) put {
+	return func(ctx context.Context, plans []*scheduler.Plan) error {
+		for _, err := range store.Put(ctx, plans) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 func (o *options) log() zerolog.Logger { return zerolog.New(o.stderr).Level(zerolog.WarnLevel) }
@@ -44,7 +71,10 @@ func (o *options) open(ctx context.Context) (scheduler.Store, error) {
 // start opens the store and runs an engine whose workers look at the clock for
 // each of n firings.
 func (o *options) start(ctx context.Context, n int) (*rig, error) {
-	r := &rig{probe: newProbe(n)}
+	r := &rig{probe: newProbe(o.prefix, n), use: func(context.Context) (use, error) { return use{cpuTime(), rss()}, nil }}
+	if o.role == victim {
+		r.probe.hang = make(chan struct{})
+	}
 	running, cancel := context.WithCancel(context.Background())
 	var engines sync.WaitGroup
 	var stores []scheduler.Store
@@ -64,7 +94,7 @@ func (o *options) start(ctx context.Context, n int) (*rig, error) {
 		stores = append(stores, store)
 		counters := new(scheduler.Counters)
 		eo := scheduler.DefaultEngineOptions()
-		eo.Replica = fmt.Sprintf("bench-%d", i)
+		eo.Replica = fmt.Sprintf("bench-%s%d", o.role, i)
 		if o.driver == driverMem {
 			eo.ClaimBatch = memstore.ClaimBatch
 		}
@@ -74,7 +104,7 @@ func (o *options) start(ctx context.Context, n int) (*rig, error) {
 			return nil, err
 		}
 		if i == 0 {
-			r.store = store
+			r.store, r.put = store, putInto(store)
 			r.service = scheduler.NewService(store, r.probe, scheduler.SystemClock{}, counters, scheduler.DefaultServiceOptions())
 		}
 		engines.Go(func() {
@@ -86,19 +116,23 @@ func (o *options) start(ctx context.Context, n int) (*rig, error) {
 	return r, nil
 }
 
-// probe is the action of a benchmark, and the only one there is.
+// probe is the action of a benchmark, and the only one there is, or stands for it where
+// firings run elsewhere.
 type probe struct {
+	prefix     string          // of the plans' keys; what follows is a number
+	hang       chan struct{}   // firings wait for it; nil: they do not
 	seen       []atomic.Uint32 // per plan: how often it ran
 	late       []int64         // per plan: nanoseconds after its due second
 	fired      atomic.Int64
 	early      atomic.Int64
 	duplicates atomic.Int64
-	last       atomic.Int64 // Unix nanoseconds of the last run
+	first      atomic.Int64 // Unix nanoseconds of the first run
+	last       atomic.Int64 // and of the last
 	all        chan struct{}
 }
 
-func newProbe(n int) *probe {
-	return &probe{seen: make([]atomic.Uint32, n), late: make([]int64, n), all: make(chan struct{})}
+func newProbe(prefix string, n int) *probe {
+	return &probe{prefix: prefix, seen: make([]atomic.Uint32, n), late: make([]int64, n), all: make(chan struct{})}
 }
 
 func (p *probe) Get(name string) (scheduler.Action, bool) { return p, name == "noop" }
@@ -106,10 +140,7 @@ func (p *probe) Names() []string                          { return []string{"noo
 func (p *probe) Check(map[string]string) error            { return nil }
 func (p *probe) Target(map[string]string) string          { return "" }
 func (p *probe) Timeout(map[string]string) time.Duration  { return time.Minute }
-func (p *probe) key(i int) string                         { return "bench-" + fmt.Sprintf("%010d", i) }
-func (p *probe) index(key string) (int, error) {
-	return strconv.Atoi(strings.TrimPrefix(key, "bench-"))
-}
+func (p *probe) key(i int) string                         { return fmt.Sprintf("%s%010d", p.prefix, i) }
 func (p *probe) result(name string, from time.Time) *Result {
 	r := &Result{Benchmark: name, Fired: p.fired.Load(), Early: p.early.Load(), Duplicates: p.duplicates.Load()}
 	r.Seconds = time.Unix(0, p.last.Load()).Sub(from).Seconds()
@@ -125,27 +156,47 @@ func (p *probe) result(name string, from time.Time) *Result {
 }
 
 // Execute notes when a firing began.
-func (p *probe) Execute(_ context.Context, f *scheduler.Firing) (scheduler.Output, error) {
-	now := time.Now().UnixNano()
-	i, err := p.index(f.Plan.Key)
-	if err != nil || i >= len(p.seen) {
-		return nil, fmt.Errorf("no plan of this benchmark: %s", f.Plan.Key)
+func (p *probe) Execute(ctx context.Context, f *scheduler.Firing) (scheduler.Output, error) {
+	if err := p.note(f.Plan.Key, f.Due, time.Now()); err != nil {
+		return nil, err
+	}
+	if p.hang != nil {
+		select {
+		case <-p.hang:
+		case <-ctx.Done():
+		}
+	}
+	return nil, ctx.Err()
+}
+
+// note notes that the firing of key that was due at due began.
+func (p *probe) note(key string, due int64, began time.Time) error {
+	now := began.UnixNano()
+	number, ours := strings.CutPrefix(key, p.prefix)
+	i, err := strconv.Atoi(number)
+	if !ours || err != nil || i < 0 || i >= len(p.seen) {
+		return fmt.Errorf("no plan of this benchmark: %s", key)
 	}
 	if p.seen[i].Add(1) > 1 {
 		p.duplicates.Add(1)
-		return nil, nil
+		return nil
 	}
-	p.late[i] = now - f.Due*int64(time.Second)
+	p.late[i] = now - due*int64(time.Second)
 	if p.late[i] < 0 {
 		p.early.Add(1)
 	}
 	for last := p.last.Load(); last < now && !p.last.CompareAndSwap(last, now); last = p.last.Load() {
 	}
+	for first := p.first.Load(); (first == 0 || now < first) && !p.first.CompareAndSwap(first, now); first = p.first.Load() {
+	}
 	if p.fired.Add(1) == int64(len(p.seen)) {
 		close(p.all)
 	}
-	return nil, nil
+	return nil
 }
+
+// patience is how long it may be that nothing fires.
+const patience = 2 * time.Minute
 
 // wait waits until every plan ran, showing progress.
 func (r *rig) wait(ctx context.Context, o *options) error {
@@ -153,6 +204,17 @@ func (r *rig) wait(ctx context.Context, o *options) error {
 	defer bar.Exit()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	var awaiting sync.WaitGroup
+	defer awaiting.Wait()
+	defer cancel(nil)
+	if r.await != nil {
+		awaiting.Go(func() {
+			if err := r.await(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	for idle, before := time.Now(), int64(0); ; {
 		select {
 		case <-r.probe.all:
@@ -161,7 +223,7 @@ func (r *rig) wait(ctx context.Context, o *options) error {
 			time.Sleep(300 * time.Millisecond)
 			return nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-tick.C:
 		}
 		n := r.probe.fired.Load()
@@ -169,8 +231,8 @@ func (r *rig) wait(ctx context.Context, o *options) error {
 		if n > before {
 			idle, before = time.Now(), n
 		}
-		if time.Since(idle) > 2*time.Minute {
-			return fmt.Errorf("%d of %d fired, and none for two minutes", n, len(r.probe.seen))
+		if min(time.Since(idle), time.Since(r.last)) > patience {
+			return fmt.Errorf("%d of %d fired, and none for %s", n, len(r.probe.seen), patience)
 		}
 	}
 }
@@ -184,20 +246,22 @@ func (o *options) bar(n int, what string) *progressbar.ProgressBar {
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 }
 
-// fillBatch is how many plans are stored in one call when filling.
-const fillBatch = 1000
+const (
+	fillBatch = 1000 // plans that are stored in one call when filling
+	fillers   = 4    // calls at a time
+)
 
 // fill stores n plans with the keys of key, due at due(i), with o.params bytes of
 // parameters, from several goroutines.
-func (o *options) fill(ctx context.Context, store scheduler.PlanStore, n int, key func(int) string, due func(int) int64) error {
+func (o *options) fill(ctx context.Context, store put, n int, key func(int) string, due func(int) int64) error {
 	bar := o.bar(n, "storing")
 	defer bar.Exit()
-	params := map[string]string{"payload": strings.Repeat("x", max(0, o.params-len("payload")))}
+	params := o.parameters()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	var next atomic.Int64
-	for range 4 {
+	for range fillers {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				from := int(next.Add(fillBatch)) - fillBatch
@@ -208,15 +272,13 @@ func (o *options) fill(ctx context.Context, store scheduler.PlanStore, n int, ke
 				now := time.Now()
 				for i := from; i < min(n, from+fillBatch); i++ {
 					plans = append(plans, &scheduler.Plan{
-						Key: key(i), Action: "noop", Params: params, Created: now, Revision: scheduler.NewRevision(), Due: due(i),
+						Key: key(i), Action: o.action, Params: params, Created: now, Revision: scheduler.NewRevision(), Due: due(i),
 						Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: int(max(1, due(i)-now.Unix())), Week: scheduler.Any, Count: 1},
 					})
 				}
-				for _, err := range store.Put(ctx, plans) {
-					if err != nil {
-						cancel(err)
-						return
-					}
+				if err := store(ctx, plans); err != nil {
+					cancel(err)
+					return
 				}
 				bar.Add(len(plans))
 			}
@@ -226,19 +288,27 @@ func (o *options) fill(ctx context.Context, store scheduler.PlanStore, n int, ke
 	return context.Cause(ctx)
 }
 
+// parameters are those of every plan.
+func (o *options) parameters() map[string]string {
+	if o.url != "" {
+		return map[string]string{"url": o.url}
+	}
+	return map[string]string{"payload": strings.Repeat("x", max(0, o.params-len("payload")))}
+}
+
 // fillPending stores o.pending plans that are due in some years.
-func (o *options) fillPending(ctx context.Context, store scheduler.PlanStore, n int) error {
+func (o *options) fillPending(ctx context.Context, store put, n int) error {
 	if n == 0 {
 		return nil
 	}
 	far := time.Now().AddDate(3, 0, 0).Unix()
-	return o.fill(ctx, store, n, func(i int) string { return fmt.Sprintf("far-%012d", i) }, func(i int) int64 { return far + int64(i%10_000_000) })
+	return o.fill(ctx, store, n, func(i int) string { return fmt.Sprintf("%sfar-%012d", o.prefix, i) }, func(i int) int64 { return far + int64(i%10_000_000) })
 }
 
 // fillBeside stores o.pending plans and lets the store come to rest: compactions, or
 // the rewriting of Redis' log, go on when the last plan is stored, and it is a store
 // with many plans that is to be measured, not one that is being filled.
-func (o *options) fillBeside(ctx context.Context, store scheduler.PlanStore) error {
+func (o *options) fillBeside(ctx context.Context, store put) error {
 	if err := o.fillPending(ctx, store, o.pending); err != nil || o.pending == 0 {
 		return err
 	}

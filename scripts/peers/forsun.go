@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// newForsun is forsun-bench with a driver: the scheduler, its store and its workers in one
+// process, with history, and for creates a Thrift server and its clients.
+func newForsun(driver, program string) *contestant {
+	c := &contestant{
+		name: "forsun (redis)", note: "one shard, one replica; history kept",
+		works: []string{create, bulk, burst, million, steady200, steady2000},
+		ready: func() error { _, err := exec.LookPath("redis-server"); return err },
+	}
+	if driver == "mem" {
+		c.name, c.note = "forsun (embedded)", "every claim and create synced; history kept"
+		c.works = []string{create, bulk, burst, steady200, steady2000}
+		c.ready = func() error { return nil }
+	}
+	c.run = func(ctx context.Context, t task) (f figures, err error) {
+		args := []string{"--params", strconv.Itoa(payloadBytes), "-o", "json", "--driver", driver}
+		if driver == "redis" {
+			server, err := startRedis(ctx)
+			if err != nil {
+				return f, err
+			}
+			defer server.stop()
+			args = append(args, "--driver-redis-port", strconv.Itoa(server.port))
+		}
+		switch t.work {
+		case create:
+			args = append([]string{"create", "--thrift", "--clients", strconv.Itoa(createClients)}, args...)
+		case bulk:
+			args = append([]string{"create", "--thrift", "--clients", "4", "--bulk", "1000"}, args...)
+		case burst, million:
+			args = append([]string{"burst"}, args...)
+		default:
+			args = append([]string{"steady", "--rate", strconv.Itoa(t.rate), "--seconds", strconv.Itoa(t.seconds)}, args...)
+		}
+		if t.rate == 0 {
+			args = append(args, "--plans", strconv.Itoa(t.jobs))
+		}
+		program, err := filepath.Abs(program)
+		if err != nil {
+			return f, err
+		}
+		var errs strings.Builder
+		cmd := exec.CommandContext(ctx, program, args...)
+		cmd.Stderr = &errs
+		// Interrupted, it removes what it stored.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT}
+		out, err := cmd.Output()
+		if err != nil {
+			return f, fmt.Errorf("forsun-bench %s: %w: %s", strings.Join(args, " "), err, lastLine(errs.String()))
+		}
+		result := struct {
+			figures
+			Others *late `json:"other_clients_ms"`
+		}{}
+		if err := json.Unmarshal(out, &result); err != nil {
+			return f, err
+		}
+		if result.Others != nil {
+			result.OtherP99 = result.Others.P99
+		}
+		return result.figures, nil
+	}
+	return c
+}
