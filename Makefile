@@ -17,12 +17,18 @@ IMAGE ?= forsun:latest
 # race detector needs cgo, and so gcc.
 TIMEOUT  ?= 8m
 PARALLEL ?= 2
-# How long each fuzz target runs, and which benchmarks.
+# How long each fuzz target runs, and which Go benchmarks.
 FUZZTIME ?= 30s
 BENCH    ?= .
+# make bench: a tenth of it with QUICK=1; ROUNDS of which the medians are compared; ONLY some
+# contestants or works; RESULT, the file for all figures.
+QUICK    ?=
+ROUNDS   ?= 3
+ONLY     ?=
+RESULT   ?= $(BIN)/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install image test lint chaos fuzz bench clean servers
+.PHONY: help run build install image test lint chaos fuzz bench gobench clean servers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -69,7 +75,11 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
-bench: ## the Go benchmarks that BENCH (.) matches
+bench: servers build ## forsun and others side by side, and their ratios (15 minutes; QUICK=1: 2)
+	go -C scripts/peers build -o $(CURDIR)/$(BIN)/peers .
+	$(BIN)/peers -forsun-bench $(BIN)/forsun-bench -modules $(BIN)/peers-node -json $(RESULT) -rounds $(ROUNDS) $(if $(QUICK),-quick) $(if $(ONLY),-only "$(ONLY)")
+
+gobench: ## the Go benchmarks that BENCH (.) matches
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 clean: ## remove what was built; not the store of make run

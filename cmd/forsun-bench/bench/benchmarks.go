@@ -83,8 +83,9 @@ func (o *options) storedBy(ctx context.Context, r *rig, n int) (int64, error) {
 	begun, some := time.Now(), min(n, gauged)
 	far := begun.AddDate(3, 0, 0).Unix()
 	err := o.fill(ctx, r.put, some, func(i int) string { return fmt.Sprintf("%sgauge-%d", o.prefix, i) }, func(int) int64 { return far })
-	// Twice as long, since a machine may do other things.
-	return time.Now().Unix() + 3 + int64(2*time.Since(begun).Seconds()*float64(n)/float64(some)), err
+	// Twice as long, and three seconds more, since a machine may do other things.
+	took := time.Duration(2 * float64(time.Since(begun)) * float64(n) / float64(some))
+	return time.Now().Add(3*time.Second + took).Unix(), err
 }
 
 // creator makes plans; one is used by one goroutine.

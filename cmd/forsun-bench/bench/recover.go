@@ -15,7 +15,7 @@ func runRecover(ctx context.Context, o *options) (*Result, error) {
 		return nil, fmt.Errorf("driver-mem-store-file: %s is not allowed; allowed: a directory that does not exist", o.dir)
 	}
 	o.opened = o.driver == driverRedis // by the victim: to be erased
-	bar := o.bar(-1, "storing, then killing")
+	bar := o.bar(1, "storing, then killing")
 	v, err := o.spawn(ctx, victim, "--driver-mem-store-file", o.dir)
 	bar.Exit()
 	if err != nil {

@@ -27,13 +27,13 @@ type Result struct {
 	DiskBytes    int64    `json:"disk_bytes,omitempty"`
 	RedisBytes   int64    `json:"redis_bytes,omitempty"`
 	RSS          int64    `json:"rss_bytes"`
-	Restart      *float64 `json:"restart_seconds,omitempty"`         // from opening the store to the first firing
-	RedisCPU     float64  `json:"redis_cpu_us_per_firing"`           // of all threads of all masters
-	CPU          float64  `json:"forsund_cpu_us_per_firing"`         // of the process that is measured
-	Allocs       float64  `json:"allocs_per_firing"`                 // in this process
-	Others       *Late    `json:"other_clients_ms,omitempty"`        // how long other clients of Redis waited meanwhile
-	RedisCreate  float64  `json:"redis_cpu_us_per_create,omitempty"` // of the plans that were created
-	CPUCreate    float64  `json:"forsund_cpu_us_per_create,omitempty"`
+	Restart      *float64 `json:"restart_seconds,omitempty"`           // from opening the store to the first firing
+	RedisCPU     float64  `json:"redis_cpu_us_per_firing"`             // of all threads of all masters
+	CPU          float64  `json:"forsund_cpu_us_per_firing"`           // of the process that is measured
+	Allocs       float64  `json:"allocs_per_firing"`                   // in this process
+	Others       *Late    `json:"other_clients_ms,omitempty"`          // how long other clients of Redis waited meanwhile
+	RedisCreate  float64  `json:"redis_cpu_us_per_create,omitempty"`   // of the plans that were created
+	CPUCreate    float64  `json:"forsund_cpu_us_per_create,omitempty"` // in this process clients included
 	Total        float64  `json:"total_seconds"`
 }
 
@@ -82,7 +82,7 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 		fmt.Fprintln(w)
 	}
 	if r.CPUCreate > 0 {
-		fmt.Fprintf(w, "cpu       %.1f µs a plan, its client included", r.CPUCreate)
+		fmt.Fprintf(w, "cpu       %.1f µs a plan", r.CPUCreate)
 		if r.RedisCreate > 0 {
 			fmt.Fprintf(w, ", and %.1f µs of Redis", r.RedisCreate)
 		}

@@ -46,14 +46,15 @@ func (o *options) connect(ctx context.Context, n int) (r *rig, err error) {
 	r = &rig{probe: newProbe(o.prefix, n)}
 	c := o.client(o.target)
 	stops := []func(){func() { c.Close() }}
-	r.stop = sync.OnceFunc(func() {
+	stop := sync.OnceFunc(func() {
 		for i := range stops {
 			stops[len(stops)-1-i]()
 		}
 	})
+	r.stop = stop
 	defer func() {
 		if err != nil {
-			r.stop()
+			stop()
 		}
 	}()
 	info, err := c.Info(ctx)
