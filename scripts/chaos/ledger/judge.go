@@ -28,6 +28,9 @@ type Rules struct {
 	// that before its plan was removed or replaced may have fired or not. 0: MaxLate,
 	// and with Deaths Rerun.
 	Unclaimed time.Duration
+	// Rollbacks of the store, in their order. A firing that one covers may be called
+	// once more, with any attempt.
+	Rollbacks []Rollback
 }
 
 // Verdict is what the ledger found. The lists are evidence, a line each: all of
@@ -48,6 +51,9 @@ type Verdict struct {
 	Rescued     int           // firings that ran again, or only then, because their worker died
 	RescuedMost time.Duration // the longest from the death
 	HeldMost    time.Duration // the longest from an answer to the death over which that firing ran again
+
+	RolledBack int // calls that came again because the store had lost their claim, or finish
+	Undone     int // creates that were answered, that a rollback may undo, and of which nothing was seen after it
 
 	P50, P99, Latest time.Duration           // lateness of the firings that were not rescued
 	BySecond         map[int64]time.Duration // the latest of each due second
@@ -78,6 +84,9 @@ func (v *Verdict) String() string {
 		round(v.P50), round(v.P99), round(v.Latest))
 	if v.Rescued > 0 {
 		s += fmt.Sprintf("; rescued %d, the last %s after the death, answered up to %s before it", v.Rescued, round(v.RescuedMost), round(v.HeldMost))
+	}
+	if v.RolledBack+v.Undone > 0 {
+		s += fmt.Sprintf("; rolled back: %d called again, %d plans gone", v.RolledBack, v.Undone)
 	}
 	return s
 }
@@ -116,7 +125,10 @@ func Judge(j *Journal, receipts []Receipt, rules Rules) *Verdict {
 	}
 	v.lost(expected, calls, rules)
 	v.received(expected, windows, calls, rules)
-	v.ids(receipts)
+	v.ids(receipts, rules)
+	for _, key := range j.order {
+		v.undone(j.byKey[key], calls, rules)
+	}
 	return v
 }
 
@@ -127,6 +139,9 @@ const (
 	must need = iota + 1
 	may
 )
+
+// never is after everything.
+var never = time.Unix(1<<40, 0)
 
 // window is a span of seconds in which whatever comes may.
 type window struct{ from, to int64 }
@@ -149,15 +164,29 @@ func (v *Verdict) expect(expected map[firing]need, events []*Event, rules Rules,
 			free = append(free, window{e.Sent.Unix() - int64(rules.Unclaimed/time.Second) - 1, settled(i)})
 			continue
 		}
+		undo := rules.undone(e)
+		if undo != nil { // until it is asked for again, it may hold or what was before
+			again := last
+			for _, next := range effective[i+1:] {
+				if next.Result == Done && !undo.undoes(next) {
+					again = next.Answered.Unix()
+					break
+				}
+			}
+			free = append(free, window{rules.unclaimed(undo), again})
+		}
 		if e.Spec == nil {
 			continue
 		}
 		if lo, hi := e.Sent.Unix(), e.Answered.Unix(); !v.firstDue(e, lo, hi) {
 			continue
 		}
-		replaced, until := time.Unix(1<<40, 0), last // the next request of that key
+		replaced, until := never, last // the next request of that key
 		if i+1 < len(effective) {
 			replaced, until = effective[i+1].Sent, settled(i+1)
+		}
+		if undo != nil && undo.At.Before(replaced) {
+			replaced = undo.At
 		}
 		for _, due := range e.Spec.dues(e.Due, last) {
 			f := firing{e.Key, due}
@@ -225,7 +254,12 @@ func (v *Verdict) received(expected map[firing]need, windows map[string][]window
 		} else {
 			v.rescued(&all[0], never, false, rules)
 		}
+		used := make(map[*Rollback]bool)
 		for i := 1; i < len(all); i++ {
+			if rules.repeated(&all[i-1], &all[i], used) != nil {
+				v.RolledBack++
+				continue
+			}
 			if all[i].Attempt <= all[i-1].Attempt && all[i].Attempt > 0 {
 				v.Wrong = append(v.Wrong, fmt.Sprintf("%s after attempt %d", describe(&all[i]), all[i-1].Attempt))
 			}
@@ -279,8 +313,32 @@ func (v *Verdict) rescued(r, before *Receipt, called bool, rules Rules) {
 	}
 }
 
-// ids checks that a firing has one id, and an id one firing.
-func (v *Verdict) ids(receipts []Receipt) {
+// undone counts the plan of a key, if it was created last and a rollback may have undone
+// that, as undone if it had to fire after that and did not.
+func (v *Verdict) undone(events []*Event, calls map[firing][]Receipt, rules Rules) {
+	e := events[len(events)-1]
+	b := rules.undone(e)
+	if b == nil || e.Spec == nil {
+		return
+	}
+	missed := 0
+	for _, due := range e.Spec.dues(e.Due, rules.Until) {
+		if due <= b.At.Unix() {
+			continue
+		}
+		if len(calls[firing{e.Key, due}]) > 0 {
+			return
+		}
+		missed++
+	}
+	if missed > 0 {
+		v.Undone++
+	}
+}
+
+// ids checks that a firing has one id, and an id one firing: but what was undone may
+// have been asked for again.
+func (v *Verdict) ids(receipts []Receipt, rules Rules) {
 	firings := make(map[string]firing)
 	ids := make(map[firing]string)
 	for i := range receipts {
@@ -292,7 +350,8 @@ func (v *Verdict) ids(receipts []Receipt) {
 		if was, ok := firings[r.Firing]; r.Firing == "" || ok && was != f {
 			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id is that of %s due %d", describe(r), was.Key, was.Due))
 		}
-		if was, ok := ids[f]; ok && was != r.Firing {
+		undone := slices.ContainsFunc(rules.Rollbacks, func(b Rollback) bool { return !b.Acknowledged && r.Due <= b.At.Unix() && r.At.After(b.At) })
+		if was, ok := ids[f]; ok && was != r.Firing && !undone {
 			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id was %s", describe(r), was))
 		}
 		firings[r.Firing], ids[f] = f, r.Firing
