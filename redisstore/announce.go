@@ -87,7 +87,7 @@ func (a *announced) put(id string, e ownEntry) {
 }
 
 // Announce publishes a replica and returns those seen lately, by id. On the way it
-// looks whether Redis is what it was: its layout, its newest writes.
+// looks whether Redis is what it was: its layout, its process, its clock.
 func (s *Store) Announce(ctx context.Context, r scheduler.Replica) ([]scheduler.Replica, error) {
 	all, err := s.announce(ctx, r)
 	return all, storeError("announce replica "+r.ID, err)
@@ -128,18 +128,11 @@ func (s *Store) announce(ctx context.Context, r scheduler.Replica) ([]scheduler.
 	if err != nil {
 		return nil, fmt.Errorf("script announce: %w", err)
 	}
-	if len(answer.values) < 2 {
-		return nil, fmt.Errorf("script announce: %w", errReply)
-	}
-	own, err := answer.values[1].ToString()
-	if err != nil {
-		return nil, fmt.Errorf("script announce: %w: %w", errReply, err)
-	}
 	s.announced.put(r.ID, ownEntry{started: started, seen: now[0], at: sent})
 	if known == "1" {
-		s.lookForLosses(before, own, now[0])
+		s.lookAtClock(before, now[0])
 	}
-	all, least, err := readReplicas(answer.values[2:], now[0])
+	all, least, err := readReplicas(answer.values[1:], now[0])
 	if err != nil {
 		return nil, err
 	}
@@ -153,23 +146,13 @@ func (s *Store) announce(ctx context.Context, r scheduler.Replica) ([]scheduler.
 // set, and did not only drift.
 const clockSet = 5 * time.Second
 
-// lookForLosses compares what Redis had of this replica, at its time now, with what was
-// written last: if it is older, or gone, Redis has lost its newest writes.
-func (s *Store) lookForLosses(before ownEntry, own string, now int64) {
+// lookAtClock notices that Redis' clock, which is at now, was set since this replica was
+// seen before.
+func (s *Store) lookAtClock(before ownEntry, now int64) {
 	since := time.Duration(now-before.seen) * time.Millisecond
 	if step := since - time.Since(before.at); step.Abs() > clockSet {
 		// Others may have taken this replica off the list for it.
 		s.log.Warn().Dur("by_ms", step).Msg("the clock of Redis was set")
-		return
-	}
-	var e entry
-	switch err := json.Unmarshal([]byte(own), &e); {
-	case own == "" && since < replicaTTL/2:
-		s.log.Error().Time("last_seen", time.UnixMilli(before.seen)).
-			Msg("Redis lost what it was told: the list of replicas was emptied, and perhaps everything else; plans stored before may be gone")
-	case own != "" && err == nil && e.SeenMS < before.seen && e.Started.UTC().Format(startedFormat) == before.started:
-		s.log.Error().Time("restored_to", time.UnixMilli(e.SeenMS)).Dur("lost_ms", time.Duration(before.seen-e.SeenMS)*time.Millisecond).
-			Msg("Redis lost its newest writes (a crash, or a failover to a replica that lagged): plans stored in that time may be gone, and firings of that time may run again")
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/snower/forsun/redisstore/redistest"
 	"github.com/snower/forsun/scheduler"
 )
@@ -82,43 +80,6 @@ func TestWhoIsNotSeenIsTakenOffTheList(t *testing.T) {
 	}
 	if n := redistest.Do(t, server.Addr, "HLEN", key); n != int64(2) {
 		t.Errorf("the list has %v entries, want 2", n)
-	}
-}
-
-func TestALossOfRedisIsNoticed(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	var log logged
-	o := optionsFor(t, server.Addr)
-	o.Log = zerolog.New(&log)
-	s := openStore(t, o)
-	ctx := testContext(t)
-	r := scheduler.Replica{ID: "r", Started: time.Now()}
-	announce := func() {
-		t.Helper()
-		if _, err := s.Announce(ctx, r); err != nil {
-			t.Errorf("Announce: %v", err)
-		}
-	}
-	announce()
-	old := redistest.Do(t, server.Addr, "HGET", s.keys.replicas(), "r").(string)
-	time.Sleep(20 * time.Millisecond)
-	announce()
-	if n := log.count("Redis lost"); n != 0 {
-		t.Errorf("a loss was logged, and there was none")
-	}
-	redistest.Do(t, server.Addr, "HSET", s.keys.replicas(), "r", old) // as after a failover to a replica that lagged
-	announce()
-	if n := log.count("Redis lost its newest writes"); n != 1 || log.count("lost_ms") != 1 {
-		t.Errorf("the loss of the newest writes was logged %d times, want once", n)
-	}
-	redistest.Do(t, server.Addr, "FLUSHALL")
-	announce()
-	if n := log.count("Redis lost what it was told"); n != 1 || log.count("the layout was gone") != 1 {
-		t.Errorf("the loss of everything was logged %d times, want once, and of the layout", n)
-	}
-	if got := redistest.Do(t, server.Addr, "HGET", s.keys.layout(), layoutShards); got != "0" {
-		t.Errorf("the layout is not set again: %v", got)
 	}
 }
 

@@ -31,7 +31,7 @@ func leads(t *testing.T, s *Store) {
 }
 
 func beatOf(s *Store, shard int) invocation {
-	return invocation{script: loadScript("beat"), keys: []string{s.shards[shard].workers}, args: []string{"w"}}
+	return invocation{script: loadScript("beat"), keys: []string{s.shards[shard].workers, s.shards[shard].index}, args: []string{"w"}}
 }
 
 func TestCluster(t *testing.T) {

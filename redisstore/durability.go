@@ -174,7 +174,7 @@ func (s *Store) warn(ctx context.Context) {
 }
 
 // lookAtServers notices, now and then, that Redis was restarted or failed over.
-// Who may not use INFO does not notice: what was lost shows in the list of replicas.
+// Who may not use INFO does not notice: what was lost shows in the heartbeats.
 func (s *Store) lookAtServers(ctx context.Context) {
 	seen := &s.server
 	seen.mu.Lock()

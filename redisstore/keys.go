@@ -50,6 +50,7 @@ type shardKeys struct {
 
 	read    readPlans    // to be claimed
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
+	beats   beats        // this process' own
 
 	refreshing chan struct{} // holds one: who learns the shard's actions
 	refreshed  atomic.Int64  // when that was last done, since the store was opened; 0: never

@@ -328,7 +328,7 @@ func TestWaitForAReplica(t *testing.T) {
 	o.ReplicaDurability, o.DurabilityTimeout = true, 200*time.Millisecond
 	s := openStore(t, o)
 	ctx := testContext(t)
-	beat := invocation{script: loadScript("beat"), keys: []string{s.shards[0].workers}, args: []string{"w"}}
+	beat := invocation{script: loadScript("beat"), keys: []string{s.shards[0].workers, s.shards[0].index}, args: []string{"w"}}
 	if r, confirmed, err := s.runDurable(ctx, beat); err != nil || r.status != 0 || confirmed {
 		t.Errorf("without a replica: %v, %v, %v, want done and not confirmed", r, confirmed, err)
 	}

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -408,7 +409,8 @@ func byTake(a, b string) int {
 	return m - n
 }
 
-// Beat counts a heartbeat in every shard: see scheduler.WorkStore.
+// Beat counts a heartbeat in every shard: see scheduler.WorkStore. On the way it
+// notices when Redis has lost some.
 func (s *Store) Beat(ctx context.Context, worker string) error {
 	leave, err := s.enter()
 	if err != nil {
@@ -417,15 +419,28 @@ func (s *Store) Beat(ctx context.Context, worker string) error {
 	defer leave()
 	calls := make([]invocation, len(s.ids))
 	for i, id := range s.ids {
-		calls[i] = invocation{script: s.scripts.beat, keys: []string{s.shards[id].workers}, args: []string{worker}}
+		k := s.shards[id]
+		calls[i] = invocation{script: s.scripts.beat, keys: []string{k.workers, k.index}, args: []string{worker}}
 	}
-	_, errs := s.runMany(ctx, calls)
+	replies, errs := s.runMany(ctx, calls)
+	var first error
+	var losses []loss
 	for i, err := range errs {
+		var answer []int64
+		if err == nil {
+			answer, err = replies[i].numbers(2)
+		}
 		if err != nil {
-			return storeError("heartbeat of shard "+strconv.Itoa(s.ids[i]), err)
+			first = cmp.Or(first, storeError("heartbeat of shard "+strconv.Itoa(s.ids[i]), err))
+			continue
+		}
+		if l, lost := s.shards[s.ids[i]].beats.add(worker, uint64(answer[0]), answer[1], time.Now()); lost {
+			l.shard = s.ids[i]
+			losses = append(losses, l)
 		}
 	}
-	return nil
+	s.sayLost(losses)
+	return first
 }
 
 // number reads an integer that a script returned as one, or as text.

@@ -46,4 +46,6 @@ func (rules *Rules) repeated(before, again *Receipt, used map[*Rollback]bool) *R
 }
 
 // unclaimed is the second from which on what a rollback undid shows.
-func (rules *Rules) unclaimed(b *Rollback) int64 { return b.At.Unix() - int64(rules.Unclaimed/time.Second) - 1 }
+func (rules *Rules) unclaimed(b *Rollback) int64 {
+	return b.At.Unix() - int64(rules.Unclaimed/time.Second) - 1
+}
