@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -106,6 +107,20 @@ func (f *fleet) startAll(names ...string) {
 	}
 }
 
+// readyz is what /readyz of a replica says.
+func (f *fleet) readyz() string {
+	response, err := http.Get(f.bases()[0] + "/readyz")
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
 // led waits until every shard has a leader in the eyes of a replica, and n replicas
 // lead one. It is spread for stores that are not one Redis.
 func (f *fleet) led(n int) {
@@ -184,6 +199,9 @@ type entry struct {
 	Shard   int       `json:"shard"`
 	Term    uint64    `json:"term"`
 	LostMS  float64   `json:"lost_ms"`
+
+	Plans       int `json:"plans"`
+	PlansBefore int `json:"plans_before"`
 }
 
 // terms checks that the terms under which a shard was led only grow (I7), but for where
