@@ -16,6 +16,7 @@ import (
 
 	"github.com/snower/forsun/redisstore/redistest"
 	"github.com/snower/forsun/scheduler"
+	"github.com/snower/forsun/scheduler/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -350,6 +351,14 @@ func TestWaitForAReplica(t *testing.T) {
 	start := time.Now()
 	if _, confirmed, err := s.runDurable(ctx, beat); err != nil || confirmed || time.Since(start) > 2*time.Second {
 		t.Errorf("with a replica that hangs: %v, %v after %v, want done and not confirmed", confirmed, err, time.Since(start))
+	}
+	if err := s.Put(ctx, []*scheduler.Plan{storetest.NewPlan("k")})[0]; !errors.Is(err, scheduler.ErrUnsure) {
+		t.Errorf("Put: %v, want ErrUnsure", err)
+	}
+	for _, why := range []string{"done and not confirmed", "gone, and that is not confirmed either"} {
+		if _, err := s.Remove(ctx, "k"); !errors.Is(err, scheduler.ErrUnsure) {
+			t.Errorf("Remove: %v; want ErrUnsure: %s", err, why)
+		}
 	}
 }
 

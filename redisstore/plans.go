@@ -318,7 +318,8 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 	if err == nil {
 		s.collectIf(ctx, k, r)
 	}
-	if err == nil && !confirmed {
+	// Who asks again after ErrUnsure is not told that the plan is gone before it is.
+	if (err == nil || errors.Is(err, scheduler.ErrNotFound)) && !confirmed {
 		err = scheduler.ErrUnsure
 	}
 	return p, err

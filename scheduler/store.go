@@ -52,7 +52,8 @@ type PlanStore interface {
 	// ErrNotFound, and nothing is changed (a running last firing may still be
 	// retried). Queued and running firings go on, but are not retried any more.
 	// The answer comes only once the removal is durable; with the plan and
-	// ErrUnsure if it was done and the wished copies did not confirm. With a
+	// ErrUnsure if it was done and the wished copies did not confirm, with no
+	// plan and ErrUnsure if they did not confirm that there is none. With a
 	// context that has a deadline, a removal answered with another error will
 	// not happen later. A plan that cannot be decoded is removed, too; what is
 	// returned then has its Key only.

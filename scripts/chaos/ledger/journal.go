@@ -142,3 +142,15 @@ func (j *Journal) Close() error {
 	}
 	return j.broken
 }
+
+// Events returns what was asked, by key, and of one key in its order.
+func (j *Journal) Events() (all []Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, key := range j.order {
+		for _, e := range j.byKey[key] {
+			all = append(all, *e)
+		}
+	}
+	return all
+}
