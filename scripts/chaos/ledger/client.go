@@ -89,6 +89,7 @@ func (c *Client) createBatch(ctx context.Context, plans []Plan) error {
 				again = append(again, plans[i]) // stays Unknown
 			case answers[i].Code != 0:
 				err = fmt.Errorf("%s: %d %s", answers[i].Key, answers[i].Code, answers[i].Message)
+				e.Code = answers[i].Code
 				c.Journal.Answered(e, Refused, 0)
 				again = append(again, plans[i])
 			default:

@@ -28,6 +28,7 @@ type Event struct {
 	Answered time.Time // zero: it was not
 	Result   Result
 	Due      int64 // of a create that was done: the first due second, as answered
+	Code     int   // of one that was refused
 
 	number int // of the journal's events
 }
@@ -52,6 +53,7 @@ type entry struct {
 	Spec     *Spec  `json:"spec,omitempty"` // none: a remove
 	Result   Result `json:"result,omitempty"`
 	Due      int64  `json:"due,omitempty"`
+	Code     int    `json:"code,omitempty"`
 }
 
 // NewJournal starts a journal that is kept in a file, too.
@@ -90,7 +92,7 @@ func (j *Journal) Answered(e *Event, result Result, due int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e.Answered, e.Result, e.Due = time.Now(), result, due
-	j.write(entry{Number: e.number, Time: e.Answered.UnixNano(), Answered: true, Result: result, Due: due})
+	j.write(entry{Number: e.number, Time: e.Answered.UnixNano(), Answered: true, Result: result, Due: due, Code: e.Code})
 }
 
 // write adds a line to the file. The caller holds mu.
@@ -126,7 +128,8 @@ func ReadJournal(path string) (*Journal, error) {
 			events = append(events, event)
 			j.add(event)
 		case e.Answered && e.Number < len(events):
-			events[e.Number].Answered, events[e.Number].Result, events[e.Number].Due = at, e.Result, e.Due
+			event := events[e.Number]
+			event.Answered, event.Result, event.Due, event.Code = at, e.Result, e.Due, e.Code
 		default:
 			return nil, fmt.Errorf("%s: number %d after %d requests", path, e.Number, len(events))
 		}
