@@ -279,6 +279,7 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), s.channel, k.work(b.Action), worker, take, strconv.Itoa(c.handOut),
 	})
 	r, err := s.run(ctx, invocation{script: s.scripts.claim, keys: keys, args: args})
+	scheduler.Failpoint("before-claim-reply")
 	if err != nil {
 		return storeError("claim", err)
 	}
@@ -287,6 +288,9 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	}
 	if err := claimAnswers(r, sent, c.answers); err != nil {
 		return err
+	}
+	if err := s.secondStep(ctx, c, take); err != nil {
+		return storeError("claim", err)
 	}
 	if was, err := r.values[1].ToString(); err == nil {
 		k.read.claimed(was, take, c.claims)
@@ -352,6 +356,7 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), b.Worker, take, edits, strconv.Itoa(ends),
 	})
 	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
+	scheduler.Failpoint("before-claim-reply")
 	switch {
 	case err != nil:
 		return edits, false, storeError("claim", err)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
 )
 
 const (
@@ -38,6 +40,12 @@ type client struct {
 
 func (c *client) Do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	if !c.cluster {
+		if scheduler.Bug("resend") {
+			cmd = cmd.Pin()
+			if r := c.Client.Do(ctx, cmd); r.NonRedisError() == nil {
+				return r
+			}
+		}
 		return ownContext(ctx, c.Client.Do(ctx, cmd))
 	}
 	cmd = cmd.Pin() // to be sent again

@@ -28,8 +28,9 @@ func loadScript(name string) *script {
 	if err != nil {
 		panic(err)
 	}
-	sum := sha1.Sum(text)
-	return &script{name: name, text: string(text), sha: hex.EncodeToString(sum[:])}
+	s := seeded(name, string(text))
+	sum := sha1.Sum([]byte(s))
+	return &script{name: name, text: s, sha: hex.EncodeToString(sum[:])}
 }
 
 // invocation is one run of a script. All keys share a shard's tag.

@@ -63,6 +63,7 @@ func (el *elector) run(ctx context.Context) {
 		lease, err := el.campaign(ctx)
 		switch {
 		case err == nil:
+			Failpoint("after-lock")
 			quiet = false
 			el.e.fleet.won(el.s.id)
 			log.Info().Uint64("term", lease.Term).Msg("leading")
@@ -173,6 +174,7 @@ func (el *elector) renew(ctx context.Context) error {
 		if time.Since(el.s.lastRun.Load().at) > stallAfter {
 			return errStalled
 		}
+		Failpoint("before-extend")
 		lease := *el.lease.Load()
 		// Half of the trust that is left: an answer that does not come must leave
 		// time to ask again.

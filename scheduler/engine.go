@@ -301,7 +301,11 @@ func (e *Engine) Run(ctx context.Context) error {
 // refused to find out.
 func (e *Engine) now() time.Time {
 	_, lag := e.clocks.correction()
-	return e.clock.Now().Add(-lag)
+	now := e.clock.Now().Add(-lag)
+	if Bug("early") {
+		return now.Round(time.Second)
+	}
+	return now
 }
 
 // ClockWrong returns nil, or why this machine's clock is not to be relied on: the

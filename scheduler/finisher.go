@@ -107,6 +107,7 @@ func (f *finisher) send(ctx context.Context, batch []Finish) bool {
 		answers, err := e.store.Finish(bounded, f.shard, e.opts.Replica, batch)
 		cancel()
 		if err == nil {
+			Failpoint("after-finish")
 			f.account(batch, answers)
 			f.w.finished(f.shard, batch)
 			return true

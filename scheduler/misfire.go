@@ -34,6 +34,9 @@ func (p *Plan) NextClaim(now, grace int64, zone *time.Location) Claim {
 			c.Missed = min(c.Missed, left)
 		}
 	}
+	if Bug("next-from-now") {
+		newest = max(newest, now)
+	}
 	if s.Kind == Timeout && s.Count > 0 && p.Fired+1 >= s.Count {
 		return c
 	}

@@ -299,6 +299,7 @@ func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, er
 	now := l.e.now().Unix()
 	claims := make([]Claim, len(page.Plans))
 	for i, plan := range page.Plans {
+		Failpoint("after-read")
 		claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
 		sw.again = sw.again || claims[i].Next != 0 && claims[i].Next <= sw.to
 	}
@@ -334,6 +335,7 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 		if !time.Now().Add(trustMargin).Before(lease.Until) {
 			return got, errTrustEnded
 		}
+		Failpoint("after-trust-check")
 		// A claim that was sent is waited for even when ctx ends: its answer
 		// is what the workers are woken by.
 		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
@@ -349,6 +351,7 @@ func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []
 			Worker: l.e.opts.Replica, Slots: slots,
 		})
 		cancel()
+		Failpoint("after-claim-reply")
 		if slots > 0 {
 			l.e.workers.started(l.s.id, action, reply.Firings, slots)
 		}
@@ -446,6 +449,7 @@ func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
 			}
 			l.came()
 			for _, plan := range page.Plans {
+				Failpoint("after-read")
 				l.ahead[action] = append(l.ahead[action], plan.NextClaim(second, l.grace(), l.e.opts.Zone))
 				plans++
 				bytes += claimBytes + len(plan.Key)

@@ -299,12 +299,19 @@ func (w *workers) runJobs(j job) {
 
 func (w *workers) runJob(j job) {
 	defer w.attempts.Done()
+	if Bug("acknowledge-first") {
+		w.finishers[j.firing.Shard].add(Finish{Firing: j.firing, Verdict: Done})
+	}
+	Failpoint("before-action")
 	finish := w.e.attempt(j.ctx, j.pool.action, j.firing)
+	Failpoint("after-action")
 	w.e.counters.Executing.Add(-1)
 	if j.target != nil {
 		w.targetDone(j.ctx, j.pool, j.target, j.name)
 	}
-	w.finishers[j.firing.Shard].add(finish)
+	if !Bug("acknowledge-first") {
+		w.finishers[j.firing.Shard].add(finish)
+	}
 }
 
 // handBackWaiting returns every firing that has not begun.

@@ -220,7 +220,7 @@ func (l *writing) run(requests []*request) {
 				continue
 			}
 			// One that wrote nothing may have found what is not on disk yet.
-			if r.sync && l.s.opts.Sync == SyncAlways && (l.unsynced || l.inFlight || len(l.pending) > 0) {
+			if r.sync && l.s.opts.Sync == SyncAlways && !scheduler.Bug("no-sync") && (l.unsynced || l.inFlight || len(l.pending) > 0) {
 				l.pending = append(l.pending, r)
 				l.urgent = l.urgent || r.urgent
 				continue
@@ -233,6 +233,7 @@ func (l *writing) run(requests []*request) {
 // sync asks for an fsync of everything applied so far, and leaves it to
 // syncLoop to wait for it and to answer what is pending.
 func (l *writing) sync() {
+	scheduler.Failpoint("before-sync")
 	b := l.s.db.NewBatch()
 	err := b.LogData(l.s.guard.notes.note(), nil)
 	if err == nil {
@@ -299,6 +300,7 @@ func (s *Store) syncLoop() {
 		if s.failure() != nil {
 			continue
 		}
+		scheduler.Failpoint("after-sync")
 		for _, r := range g.answers {
 			r.answer()
 		}

@@ -172,6 +172,9 @@ func (a *app) start(ctx context.Context) error {
 	if a.o.SecretsFile != "" {
 		a.reloads.add("secrets file", a.secrets.load)
 	}
+	if err := armFailpoint(a.log, a.p.Env); err != nil {
+		return err
+	}
 	a.super = newSupervisor(a.p.Env, os.Getpid(), a.log)
 	forgetSupervisor()
 	if a.o.Driver == driverRedis {
