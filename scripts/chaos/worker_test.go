@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snower/forsun/redisstore/redistest"
 	"github.com/snower/forsun/scripts/chaos/ledger"
 )
 
@@ -66,4 +67,46 @@ func TestC04WorkerKilled(t *testing.T) {
 	if v.Rescued < lost {
 		t.Errorf("%d ran again, want the %d that were running at least", v.Rescued, lost)
 	}
+}
+
+// TestC04AllWorkersKilled: those that run firings are all killed, while others go on to
+// claim. Who comes instead runs what waits in the queues, and what the dead held.
+func TestC04AllWorkersKilled(t *testing.T) {
+	t.Parallel()
+	f := newFleet(scenario(t, "C4"))
+	leaders, workers := []string{"a", "b"}, []string{"d", "e"}
+	for _, name := range leaders {
+		f.start(name, "--work=none")
+	}
+	for _, name := range workers {
+		f.start(name, "--lead=false")
+	}
+	f.spread(len(leaders))
+	l := newLoad(f, pick3(2_000, 5_000, 20_000), pick3(12*time.Second, 14*time.Second, time.Minute))
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(2*time.Second + time.Duration(f.rand.IntN(50))*time.Millisecond)))
+	for _, name := range workers {
+		f.kill(name, true)
+	}
+	const outage = 3 * time.Second
+	time.Sleep(outage)
+	// Not in one second's rush: what waits is what waited.
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second + 300*time.Millisecond)))
+	waiting := 0
+	for shard := range f.shards {
+		n, err := redistest.Try(f.redis.Addr, "LLEN", fmt.Sprintf("forsun:{%d}:firings:http", shard))
+		if err != nil {
+			t.Fatal(err)
+		}
+		count, _ := n.(int64)
+		waiting += int(count)
+	}
+	f.event("%d firings wait", waiting)
+	if waiting == 0 {
+		t.Error("no firing waited: this has shown nothing")
+	}
+	for _, name := range workers {
+		f.start(name, "--lead=false")
+	}
+	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: outage + 2*claimWithin, Rerun: rerunWithin, Finish: finishWithin}, 30*time.Second)
+	t.Logf("%d waited: %s", waiting, v)
 }

@@ -220,11 +220,18 @@ func (v *Verdict) lost(expected map[firing]need, calls map[firing][]Receipt, rul
 			continue
 		}
 		v.Expected++
-		if len(calls[f]) == 0 {
+		if all := calls[f]; len(all) == 0 {
 			v.Lost = append(v.Lost, fmt.Sprintf("%s due %d", f.Key, f.Due))
+		} else if !slices.ContainsFunc(all, rules.survived) {
+			v.Lost = append(v.Lost, fmt.Sprintf("%s, whose worker died over it, did not run again", describe(&all[len(all)-1])))
 		}
 	}
 	slices.Sort(v.Lost)
+}
+
+// survived says whether a call did not end with the death of its worker.
+func (rules Rules) survived(r Receipt) bool {
+	return !r.Gone || !slices.ContainsFunc(rules.Deaths, func(d Death) bool { return d.Agent == r.Agent && !d.At.Before(r.At) })
 }
 
 // received judges every call.

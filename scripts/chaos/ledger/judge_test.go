@@ -92,6 +92,7 @@ func TestJudgeFinds(t *testing.T) {
 			return r
 		}()), [6]int{0, 0, 1, 0, 0, 2}, 0},
 		{"no id", change(0, func(r *Receipt) { r.Firing = "" }), [6]int{0, 0, 0, 0, 0, 1}, 0},
+		{"its worker died over it, nobody ran it again", change(1, func(r *Receipt) { r.Done, r.Gone = time.Time{}, true }), [6]int{1}, 0},
 		{"only by its second worker", change(2, func(r *Receipt) { *r = call("each", 8, 2, 9*time.Second, "b") }), [6]int{}, 1},
 		{"only by its second worker, too late", change(2, func(r *Receipt) { *r = call("each", 8, 2, 15*time.Second, "b") }), [6]int{0, 0, 0, 0, 1}, 1},
 		{"a second attempt from the start", change(0, func(r *Receipt) { r.Attempt = 2 }), [6]int{0, 0, 1}, 0},
