@@ -28,10 +28,10 @@ ONLY     ?=
 RESULT   ?= $(BIN)/bench.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install image test lint chaos fuzz bench gobench clean servers
+.PHONY: help run build install image test lint chaos failpoints bugs fuzz bench gobench clean servers
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then start forsund here on a store under ./.forsun
 	@[ -t 2 ] || echo "set a first plan: ./$(BIN)/forsun \"set hello */2/5 * * * * * shell 'date >> /tmp/hello.txt'\""
@@ -67,6 +67,12 @@ lint: $(BIN)/tools/staticcheck $(BIN)/tools/gofumpt ## stricter than test: gofum
 chaos: servers ## the scenarios of scripts/chaos and their table; SCENARIO=C3 SEED= REPEAT=30 FORM=long ADD=1 (default: the whole, 100 minutes)
 	@go run ./scripts/chaos/run $(if $(SCENARIO),-scenario=$(SCENARIO)) $(if $(SEED),-seed=$(SEED)) $(if $(REPEAT),-repeat=$(REPEAT)) \
 	  $(if $(FORM),-form=$(FORM)) $(if $(ADD),-add)
+
+failpoints: servers ## a replica dies, or stands still, wherever order is correctness (5 minutes)
+	CHAOS=full CHAOS_TAGS=failpoints go test -tags failpoints -count=1 -v -parallel 4 -timeout 30m -run '^TestFailpoints' ./scripts/chaos
+
+bugs: servers ## whether the tests find the bugs that are seeded; BUG=no-fence for one (default: all, 20 minutes)
+	@go run ./scripts/chaos/bugs $(if $(BUG),-bug=$(BUG))
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \

@@ -58,10 +58,13 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// buildForsund builds forsund as the first replica. CHAOS_TAGS are build tags, those of
-// bugs that a scenario must find.
+// buildForsund builds forsund as the first replica. CHAOS_TAGS are build tags, and
+// CHAOS_BUG a defect that is seeded, which a scenario must find: see BUGS.md.
 func buildForsund(path string) error {
 	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
+	if bug := os.Getenv("CHAOS_BUG"); bug != "" {
+		stamps += " -X github.com/snower/forsun/scheduler.bug=" + bug
+	}
 	return build(path, "-tags", os.Getenv("CHAOS_TAGS"), "-ldflags", stamps, "../../cmd/forsund")
 }
 
@@ -133,6 +136,8 @@ type fleet struct {
 
 	quarantined int64 // plans that must be in quarantine at the end
 	deadLetters int64 // and firings that must be dead letters
+
+	env []string // of replicas that are started, beside what all have
 
 	mu       sync.Mutex
 	replicas map[string]*replica
@@ -236,7 +241,7 @@ func (f *fleet) launch(name, program string, args ...string) (*replica, error) {
 		own = append(own, fmt.Sprint(redisPort, f.redis.Port))
 	}
 	cmd := exec.Command(program, slices.Concat(own, f.args, args)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent"}, f.env...)
 	p, err := proc.StartCommand(cmd, func(string) error { return r.ready() })
 	if err != nil {
 		return nil, fmt.Errorf("replica %s: %w", name, err)
