@@ -100,11 +100,14 @@ func (r row) without() row { return row{dir: r.dir, test: r.test} }
 // the invariant and, in backticks, what the output says.
 var line = regexp.MustCompile("^\\| `([a-z-]+)` \\| [^|]+ \\| (?:`([a-z/]+)` )?`(Test[^`]+)` \\| [^|`]+`([^`]+)` \\|$")
 
-// parse reads the table.
+// parse reads the first table.
 func parse(text string) (rows []row, err error) {
 	for l := range strings.Lines(text) {
 		l = strings.TrimRight(l, "\n")
 		if !strings.HasPrefix(l, "| `") {
+			if len(rows) > 0 {
+				break
+			}
 			continue
 		}
 		m := line.FindStringSubmatch(l)
