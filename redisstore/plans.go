@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -91,14 +92,23 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 	each(all, func(b *putBatch) {
 		answers, err := s.putBatch(ctx, b)
 		for n, i := range b.index {
-			if errs[i] = err; n < len(answers) && answers[n] == 'E' {
+			errs[i] = err
+			switch {
+			case n >= len(answers): // there are none
+			case answers[n] == 'E':
 				errs[i] = scheduler.ErrExists
+			case answers[n] != 'K' && err == nil:
+				plans[i].Replaced = answers[n] == 'R'
 			}
 		}
 	})
 	for i, p := range plans {
-		if l := last[p.Key]; l != i {
-			errs[i] = errs[l]
+		l := last[p.Key]
+		if l == i {
+			continue
+		}
+		if errs[i] = errs[l]; errs[i] == nil {
+			p.Replaced, plans[l].Replaced = plans[l].Replaced, true
 		}
 	}
 	return errs
@@ -142,8 +152,8 @@ type putBatch struct {
 	onlyNew bool
 }
 
-// putBatch returns an error for all plans, and what put.lua answered, a byte a plan, if it
-// was asked; that also beside ErrUnsure.
+// putBatch returns an error for all plans, and the answers of put.lua, a byte a plan; those
+// also beside ErrUnsure.
 func (s *Store) putBatch(ctx context.Context, b *putBatch) (answers string, err error) {
 	s.learn(b.plans[0].Action)
 	r, confirmed, err := s.change(ctx, "put plans", b.shard, func(deadline int64, _ []string) invocation {
@@ -159,7 +169,8 @@ func (s *Store) putBatch(ctx context.Context, b *putBatch) (answers string, err 
 		return "", err
 	}
 	s.collectIf(ctx, b.shard, r)
-	if asked && b.onlyNew {
+	answers = strings.Repeat("S", len(b.plans)) // if new.lua has stored them
+	if asked {
 		if len(r.values) > 0 {
 			answers, err = r.values[0].ToString()
 		}

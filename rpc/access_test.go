@@ -10,9 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ import (
 	"github.com/snower/forsun/rpc/access"
 	"github.com/snower/forsun/rpc/access/accesstest"
 	"github.com/snower/forsun/rpc/gen/forsun"
+	"github.com/snower/forsun/scheduler"
 )
 
 // Tokens of the tests; each is its name, made long.
@@ -338,7 +341,7 @@ func TestShellPlans(t *testing.T) {
 		}
 	}
 	audited := g.audit.String()
-	for _, part := range []string{`"peer":"127.0.0.1:4711"`, `"as":"billing"`, `"key":"s"`, `"action":"shell"`, "audit: plan set"} {
+	for _, part := range []string{`"peer":"127.0.0.1:4711"`, `"as":"billing"`, `"key":"s"`, `"action":"shell"`, "audit: plan created", "audit: plan changed"} {
 		if !strings.Contains(audited, part) {
 			t.Errorf("the audit lacks %s: %s", part, audited)
 		}
@@ -723,12 +726,15 @@ func TestAudit(t *testing.T) {
 	params := append([]byte{13, 0, 10, 11, 11, 0, 0, 0, 1}, append(str(0, "password")[3:], str(0, "planted-secret")[3:]...)...)
 	must(t, c, "createTimeout", str(1, "t://user:planted@h/"), i16(2, 3600), i16(8, 1), str(9, "noop"), params)
 	must(t, c, "create", str(1, "c"), i16(2, 5), str(8, "noop"))
+	must(t, c, "create", str(1, "c"), i16(2, 5), str(8, "http")) // refused: it has no url
+	must(t, c, "create", str(1, "c"), i16(2, 6), str(8, "noop"))
 	must(t, c, "get", str(1, "c"))
 	must(t, c, "remove", str(1, "c"))
 	must(t, c, "remove", str(1, "c")) // there is none
 	must(t, c, "purge", str(2, "c"))
 	must(t, c, "redrive", []byte{2, 0, 3, 1})
 	web(t, g.http, "10.0.0.9", "", "PUT", "/v1/plan", `[{"key":"h1","seconds":3600,"count":1,"action":"noop"},{"key":"h2","seconds":3600,"count":1,"action":"noop"}]`)
+	web(t, g.http, "10.0.0.9", "", "PUT", "/v1/plan", `[{"key":"h3","seconds":3600,"count":1,"action":"noop"},{"key":"h2","seconds":60,"count":1,"action":"noop"},{"key":"h3","seconds":60,"count":1,"action":"noop"}]`)
 	web(t, g.http, "10.0.0.9", "", "DELETE", "/v1/plan?key=h1", "")
 	web(t, g.http, "10.0.0.9", "", "POST", "/v1/dead/purge", `{"all":true}`)
 	var got []string
@@ -743,17 +749,95 @@ func TestAudit(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s | %s %s %s %s %s %t", e.Message, e.Method, e.Peer, e.As, e.Key, e.Action, e.All))
 	}
 	want := []string{
-		"audit: plan set | createTimeout 203.0.113.9:4711 ops t://***@h/ noop false",
-		"audit: plan set | create 203.0.113.9:4711 ops c noop false",
+		"audit: plan created | createTimeout 203.0.113.9:4711 ops t://***@h/ noop false",
+		"audit: plan created | create 203.0.113.9:4711 ops c noop false",
+		"audit: plan changed | create 203.0.113.9:4711 ops c noop false",
 		"audit: plan removed | remove 203.0.113.9:4711 ops c noop false",
 		"audit: dead letters purged | purge 203.0.113.9:4711 ops c  false",
 		"audit: dead letters redriven | redrive 203.0.113.9:4711 ops   true",
-		"audit: plan set | PUT /v1/plan 10.0.0.9:4711  h1 noop false",
-		"audit: plan set | PUT /v1/plan 10.0.0.9:4711  h2 noop false",
+		"audit: plan created | PUT /v1/plan 10.0.0.9:4711  h1 noop false",
+		"audit: plan created | PUT /v1/plan 10.0.0.9:4711  h2 noop false",
+		"audit: plan created | PUT /v1/plan 10.0.0.9:4711  h3 noop false",
+		"audit: plan changed | PUT /v1/plan 10.0.0.9:4711  h2 noop false",
+		"audit: plan changed | PUT /v1/plan 10.0.0.9:4711  h3 noop false",
 		"audit: plan removed | DELETE /v1/plan 10.0.0.9:4711  h1 noop false",
 		"audit: dead letters purged | purge 10.0.0.9:4711    true",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// unsure is a store that stores, and is not sure of it.
+type unsure struct{ scheduler.Store }
+
+func (u unsure) Put(ctx context.Context, plans []*scheduler.Plan) []error {
+	errs := u.Store.Put(ctx, plans)
+	for i := range errs {
+		errs[i] = scheduler.ErrUnsure
+	}
+	return errs
+}
+
+// TestAuditOfCreates: each way to store a plan tells whether it was created or
+// changed, or, where that is not known, that it was set.
+func TestAuditOfCreates(t *testing.T) {
+	t.Parallel()
+	restore := func(h *handler, checkOnly bool) error {
+		_, err := h.restorePlans(t.Context(), &forsun.ForsunRestorePlansArgs{Replace: true, CheckOnly: checkOnly,
+			Plans: []*forsun.ForsunPlanInfo{{Key: "k", IsTimeOut: true, Second: 60, Count: 1, Action: "noop"}}})
+		return err
+	}
+	rows := []struct {
+		name string
+		call func(h *handler, a *api) error
+	}{
+		{"create", func(h *handler, _ *api) error {
+			_, err := h.create(t.Context(), &forsun.ForsunCreateArgs{Key: "k", Second: 5, Minute: -1, Hour: -1, Day: -1, Month: -1, Week: -1, Action: "noop"})
+			return err
+		}},
+		{"createTimeout", func(h *handler, _ *api) error {
+			_, err := h.createTimeout(t.Context(), &forsun.ForsunCreateTimeoutArgs{Key: "k", Second: 60, Count: 1, Action: "noop"})
+			return err
+		}},
+		{"createMany", func(h *handler, _ *api) error {
+			_, err := h.createMany(t.Context(), &forsun.ForsunCreateManyArgs{
+				Requests: []*forsun.ForsunPlanRequest{{Key: "k", IsTimeOut: true, Second: 60, Count: 1, Action: "noop"}}})
+			return err
+		}},
+		{"restorePlans", func(h *handler, _ *api) error { return errors.Join(restore(h, true), restore(h, false)) }},
+		{"PUT /v1/plan", func(_ *handler, a *api) error {
+			body := strings.NewReader(`{"key":"k","seconds":60,"count":1,"action":"noop"}`)
+			if _, err := a.create(t.Context(), httptest.NewRequest("PUT", "/v1/plan", body)); !errors.Is(err, scheduler.ErrUnsure) {
+				return err
+			}
+			return nil
+		}},
+	}
+	for _, row := range rows {
+		var told logBuffer
+		opts, store := DefaultOptions(), newStore(t)
+		opts.Audit = zerolog.New(&told)
+		for _, s := range []scheduler.Store{store, store, unsure{store}} {
+			svc := newService(t, s)
+			if err := row.call(newHandler(svc, opts), NewHTTPServer(svc, opts).api); err != nil {
+				t.Errorf("%s: %v", row.name, err)
+			}
+		}
+		var got []string
+		for line := range strings.Lines(told.String()) {
+			var e struct{ Message, Method, Key string }
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.Message+" | "+e.Method+" "+e.Key)
+		}
+		var want []string
+		for _, did := range []string{"created", "changed", "set"} {
+			want = append(want, "audit: plan "+did+" | "+row.name+" k")
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", row.name, got, want)
+		}
 	}
 }

@@ -35,17 +35,16 @@ func (a audit) begin(ctx context.Context, method string) *zerolog.Event {
 	return e
 }
 
-// plans tells of plans that were stored or removed, which the method says.
-func (a audit) plans(ctx context.Context, method string, plans ...*scheduler.Plan) {
-	for _, p := range plans {
-		if e := a.debug.Debug(); e.Enabled() {
-			peer, _ := scheduler.PeerFrom(ctx)
-			e.Str("method", method).Str("peer", peer.Address).Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).
-				Int64("next_time", p.Due).Interface("params", scheduler.MaskParams(p.Params)).Msg("plan changed")
-		}
-		if e := a.begin(ctx, method); e.Enabled() {
-			e.Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).Int64("next_time", p.Due).Msg("audit: " + did(method))
-		}
+// set tells of a plan that is stored for all that err says.
+func (a audit) set(ctx context.Context, method string, p *scheduler.Plan, err error) {
+	switch {
+	case !stored(err):
+	case err != nil: // whether it replaced one is not said then
+		a.plan(ctx, method, "plan set", p)
+	case p.Replaced:
+		a.plan(ctx, method, "plan changed", p)
+	default:
+		a.plan(ctx, method, "plan created", p)
 	}
 }
 
@@ -55,7 +54,19 @@ func (a audit) removed(ctx context.Context, method, key string, p *scheduler.Pla
 		p = &scheduler.Plan{Key: key}
 	}
 	if stored(err) {
-		a.plans(ctx, method, p)
+		a.plan(ctx, method, "plan removed", p)
+	}
+}
+
+// plan tells what was done to a plan.
+func (a audit) plan(ctx context.Context, method, did string, p *scheduler.Plan) {
+	if e := a.debug.Debug(); e.Enabled() {
+		peer, _ := scheduler.PeerFrom(ctx)
+		e.Str("method", method).Str("peer", peer.Address).Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).
+			Int64("next_time", p.Due).Interface("params", scheduler.MaskParams(p.Params)).Msg(did)
+	}
+	if e := a.begin(ctx, method); e.Enabled() {
+		e.Str("key", scheduler.MaskText(p.Key)).Str("action", p.Action).Int64("next_time", p.Due).Msg("audit: " + did)
 	}
 }
 
@@ -70,19 +81,9 @@ func (a audit) dead(ctx context.Context, method string, sel scheduler.DeadSelect
 	default:
 		e = e.Strs("ids", sel.IDs[:min(len(sel.IDs), maxAuditIDs)])
 	}
-	e.Int("dead_letters", n).Msg("audit: dead letters " + did(method))
-}
-
-// did is what a method has done.
-func did(method string) string {
-	switch method {
-	case "remove", "DELETE " + planPath:
-		return "plan removed"
-	case "redrive":
-		return "redriven"
-	case "purge":
-		return "purged"
-	default:
-		return "plan set"
+	did := "purged"
+	if method == "redrive" {
+		did = "redriven"
 	}
+	e.Int("dead_letters", n).Msg("audit: dead letters " + did)
 }

@@ -98,12 +98,11 @@ func (h *handler) ping(context.Context, *forsun.ForsunPingArgs) (thrift.TStruct,
 // store creates a plan.
 func (h *handler) store(ctx context.Context, method string, r scheduler.Request) (*scheduler.Plan, error) {
 	p, err := h.svc.Create(ctx, r)
-	switch {
-	case err == nil:
-		h.audit.plans(ctx, method, p)
-	case stored(err):
-		h.audit.plans(ctx, method, &scheduler.Plan{Key: r.Key, Action: r.Action})
+	told := p
+	if told == nil {
+		told = &scheduler.Plan{Key: r.Key, Action: r.Action}
 	}
+	h.audit.set(ctx, method, told, err)
 	return p, err
 }
 

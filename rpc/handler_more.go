@@ -52,8 +52,8 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 		return &forsun.ForsunCreateManyResult{Err: h.failMany(ctx, "createMany", len(requests), err)}, nil
 	}
 	results := make([]*forsun.ForsunPlanResult_, len(plans))
-	h.audit.plans(ctx, "createMany", storedOf(plans, errs)...)
 	for i, p := range plans {
+		h.audit.set(ctx, "createMany", p, errs[i])
 		results[i] = &forsun.ForsunPlanResult_{}
 		if errs[i] != nil {
 			f := h.fail(ctx, wire.Create, "createMany", p.Key, errs[i])
@@ -68,16 +68,6 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 
 // stored says whether a plan is stored for all that err says.
 func stored(err error) bool { return err == nil || errors.Is(err, scheduler.ErrUnsure) }
-
-// storedOf returns the plans that are stored.
-func storedOf(plans []*scheduler.Plan, errs []error) (all []*scheduler.Plan) {
-	for i, p := range plans {
-		if stored(errs[i]) {
-			all = append(all, p)
-		}
-	}
-	return all
-}
 
 // failMany turns the refusal of one of several requests into what is thrown. It
 // says which one it is, unless it is the only one.

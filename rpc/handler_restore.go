@@ -34,8 +34,9 @@ func (h *handler) restorePlans(ctx context.Context, a *forsun.ForsunRestorePlans
 		}
 		if !stored(errs[i]) {
 			r.Outcome, r.NextTime = wire.RestoredNot, 0
-		} else if !a.CheckOnly {
-			h.audit.plans(ctx, "restorePlans", p)
+		}
+		if !a.CheckOnly {
+			h.audit.set(ctx, "restorePlans", p, errs[i])
 		}
 	}
 	return &forsun.ForsunRestorePlansResult{Success: results}, nil

@@ -108,10 +108,10 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 		}
 		return nil, err
 	}
-	a.audit.plans(ctx, method, storedOf(plans, errs)...)
 	answers := make([]any, len(plans))
 	var first error
 	for i, p := range plans {
+		a.audit.set(ctx, method, p, errs[i])
 		if stored(errs[i]) {
 			answers[i] = newJSONPlan(p)
 		} else {

@@ -69,7 +69,7 @@ func TestLogs(t *testing.T) {
 	if _, _, body := putPlan(t, base, `{"key":"h","seconds":5,"action":"noop","params":{"password":"hush-hush"}}`); !strings.Contains(body, "hush-hush") {
 		t.Errorf("the client's own plan is masked: %s", body)
 	}
-	eventually(t, "both changes are logged", func() bool { return strings.Count(logged.String(), "plan changed") == 2 })
+	eventually(t, "both changes are logged", func() bool { return strings.Count(logged.String(), `"plan created"`) == 2 })
 	if strings.Contains(logged.String(), "hush-hush") {
 		t.Errorf("the log holds a secret:\n%s", &logged)
 	}

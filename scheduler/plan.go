@@ -34,6 +34,10 @@ type Plan struct {
 	Fired   int    // firings claimed so far
 	LastDue int64  // due second of the last claimed firing, 0 before the first
 	Status  Status // of the last finished firing
+
+	// Set by Put and PutNew in a plan that they stored: it replaced one of its key.
+	// Not stored, and false in plans that are got.
+	Replaced bool
 }
 
 // Clone returns a deep copy of p.

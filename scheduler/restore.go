@@ -20,7 +20,7 @@ type RestoreOptions struct {
 // on where it was. A plan without a next due second (Due 0) gets the first one of
 // its schedule, one without a time of creation the present. A due second may have
 // passed: it is then missed, and fires as Plan.NextClaim says. Due, Created (whole
-// milliseconds) and Revision are set in plans.
+// milliseconds), Revision and Replaced are set in plans.
 //
 // There is an error for each plan: nil if it is stored (with CheckOnly: would
 // be), ErrExists if there is a plan of its key, which was left; else what Create

@@ -37,6 +37,14 @@ type PlanStore interface {
 	// plan, nil where it is stored: ErrFull, ErrStore, ErrUnsure. With a context
 	// that has a deadline, a plan answered with an error other than ErrUnsure will
 	// not appear later.
+	//
+	// Where the error is nil, the plan's Replaced says whether a plan of its key was
+	// overwritten, in the same step: one that cannot be decoded, too; not one in
+	// quarantine, nor one of which only a retry was left. Of several with one key in
+	// a call each replaced the one before. With an error Replaced stays as it was
+	// given, as it does for a plan whose revision was stored already: what that
+	// replaced was answered when it was stored, and if that answer was lost, nobody
+	// knows it any more. No store sends a Put again by itself.
 	Put(ctx context.Context, plans []*Plan) []error
 
 	// PutNew is Put for plans, of different keys, that are to replace none: where

@@ -11,9 +11,9 @@
 --       names of the m other actions, then 3 a plan: key, due s, the plan as JSON, then
 --       a new value of edits
 -- Returns  {0, answers, 1 if there is garbage to be collected else 0}: an answer is S
---       stored, K kept, since it is the same revision, E not stored, since there is
---       another plan. {2, action}: nothing was done, run it with that action's
---       schedule, too. {3}: too late.
+--       stored, R stored in place of another, K kept, since it is the same revision, E
+--       not stored, since there is another plan. {2, action}: nothing was done, run it
+--       with that action's schedule, too. {3}: too late.
 -- O(n log plans).
 local call, find, sub = redis.call, string.find, string.sub
 local t = call('TIME')
@@ -25,10 +25,11 @@ for a = 1, m do schedules[ARGV[8 + a]] = KEYS[11 + a] end
 local count = (#KEYS - 11 - m) / 2
 local waiting = call('EXISTS', KEYS[2]) == 1
 local answers, cancel, elsewhere, found = {}, {}, {}, {}
+local stored = {S = true, R = true}
 for i = 1, count do
   local h = redis.pcall('GETRANGE', KEYS[10 + m + 2 * i], '0', '255') -- its head, see codec.go, and its action
   answers[i] = 'S'
-  if h ~= '' then found[i] = true end -- of another type, too
+  if h ~= '' then answers[i] = 'R'; found[i] = true end -- of another type, too
   if type(h) == 'string' and h ~= '' then
     if sub(h, 1, 29) == sub(ARGV[8 + m + 3 * i], 1, 29) then
       answers[i] = 'K'
@@ -41,7 +42,7 @@ for i = 1, count do
       if was ~= ARGV[6] then elsewhere[i] = schedules[was] end
     end
   end
-  if waiting and answers[i] == 'S' then
+  if waiting and stored[answers[i]] then
     local r = redis.pcall('HGETALL', KEYS[11 + m + 2 * i])
     if r.err or #r > 0 then cancel[i] = r; found[i] = true end
   end
@@ -50,7 +51,7 @@ local values, index, places = {}, {}, {}
 local poisoned = call('EXISTS', KEYS[7]) == 1
 local unfinished = next(found) and tonumber(call('HGET', KEYS[3], ':total') or 0) or 0
 for i = 1, count do
-  if answers[i] == 'S' then
+  if stored[answers[i]] then
     local a = 6 + m + 3 * i
     local key, n = ARGV[a], #values
     values[n + 1], values[n + 2] = KEYS[10 + m + 2 * i], ARGV[a + 2]

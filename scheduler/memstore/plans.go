@@ -31,8 +31,18 @@ type encoded struct {
 	before stored // what was stored when it came, unless it was changed after since
 	since  uint64
 	refuse bool // it is not to replace another plan
-	exists bool // and there is one; the writer's
+	did    did  // the writer's, until it has answered
 }
+
+// did is what became of a plan on its way in.
+type did uint8
+
+const (
+	didCreate did = iota
+	didReplace
+	didKeep   // it was there already
+	didRefuse // another was there
+)
 
 // Put stores plans.
 func (s *Store) Put(ctx context.Context, plans []*scheduler.Plan) []error {
@@ -106,8 +116,17 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 	switch {
 	case err == nil:
 		for n, e := range in {
-			if e.exists {
-				errs[index[n]] = scheduler.ErrExists
+			switch i := index[n]; e.did {
+			case didRefuse:
+				errs[i] = scheduler.ErrExists
+			case didCreate, didReplace:
+				plans[i].Replaced = e.did == didReplace
+			}
+		}
+		for i, p := range plans {
+			if n, ok := last[p.Key]; ok && i != index[n] && errs[i] == nil {
+				winner := plans[index[n]]
+				p.Replaced, winner.Replaced = winner.Replaced, true
 			}
 		}
 		return errs
@@ -159,12 +178,14 @@ func (t *txn) put(p *encoded) error {
 	if old.exists {
 		h, _, err := decodeHead(old.body)
 		if err == nil && h.revision == p.revision {
-			return nil // sent again; it may have been claimed meanwhile
-		}
-		if err == nil && p.refuse {
-			p.exists = true
+			p.did = didKeep // sent again; it may have been claimed meanwhile
 			return nil
 		}
+		if err == nil && p.refuse {
+			p.did = didRefuse
+			return nil
+		}
+		p.did = didReplace
 		t.dropSchedule(old.action, old.due, p.key)
 	} else {
 		t.count(&t.s.counters.plans, 1)

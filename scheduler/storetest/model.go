@@ -326,7 +326,7 @@ func (m *model) stepPut(t *rapid.T) {
 		WithDue(m.base+rapid.Int64Range(0, 50).Draw(t, "due")),
 		WithAction(rapid.SampledFrom(modelActions()).Draw(t, "action")),
 		WithParams(map[string]string{"p": string(rapid.SliceOfN(rapid.Byte(), 0, 8).Draw(t, "params"))}))
-	m.put(p)
+	m.wantReplaced("put", m.store.Put, []*scheduler.Plan{p.Clone()}, func(int) bool { return m.plans[key] != nil })
 	if m.plans[key] != nil || len(m.pending(key)) > 0 {
 		m.change(key)
 	}

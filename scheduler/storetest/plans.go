@@ -61,8 +61,8 @@ func planRows() []row {
 					sent[i] = p.Clone()
 				}
 				for i, err := range r.store.PutNew(r.ctx, sent) {
-					if !errors.Is(err, want[i]) {
-						r.Errorf("PutNew(%q): %v, want %v", plans[i].Key, err, want[i])
+					if !errors.Is(err, want[i]) || sent[i].Replaced {
+						r.Errorf("PutNew(%q): %v, replaced another: %t; want %v", plans[i].Key, err, sent[i].Replaced, want[i])
 					}
 				}
 			}
@@ -107,6 +107,101 @@ func planRows() []row {
 			wg.Wait()
 			if stored != 1 {
 				r.Errorf("%d of 20 were stored, want 1", stored)
+			}
+		}},
+
+		// What was stored anew and what replaced a plan is told apart, plan by plan,
+		// whatever else is in the call.
+		{name: "replaced or not", run: func(r *rig) {
+			const n = 250
+			var plans []*scheduler.Plan
+			next := func(actions ...string) {
+				plans = plans[:0]
+				for i := range n {
+					p := NewPlan(fmt.Sprintf("k%d", i), WithAction(actions[i%len(actions)]))
+					p.Replaced = i%5 == 0 // as after an earlier Put
+					plans = append(plans, p)
+				}
+			}
+			next("shell")
+			r.wantReplaced("new", r.store.PutNew, plans[:50], func(int) bool { return false })
+			r.wantReplaced("new, by Put", r.store.Put, plans[200:], func(int) bool { return false })
+			next("shell", "http")
+			r.wantReplaced("some are there", r.store.Put, plans, func(i int) bool { return i < 50 || i >= 200 })
+			was := plans[0].Clone()
+			was.Replaced = false
+			r.wantPlan(was)
+			for i, p := range plans {
+				p.Replaced = i%2 == 0
+			}
+			r.wantReplaced("the same again", r.store.Put, plans, func(i int) bool { return i%2 == 0 })
+			r.remove("k7")
+			next("http")
+			r.wantReplaced("one was removed", r.store.Put, plans, func(i int) bool { return i != 7 })
+
+			p := r.overdue("ended", 1)
+			r.finish(r.running(p, "w", 0), "w", scheduler.Retry, r.ago(time.Minute))
+			r.wantReplaced("only a retry is left", r.store.Put, []*scheduler.Plan{NewPlan("ended")}, func(int) bool { return false })
+
+			// Each replaced the one before, and the last is there.
+			twice := []*scheduler.Plan{NewPlan("k0"), NewPlan("x"), NewPlan("y"), NewPlan("x"), NewPlan("k0"), NewPlan("x", WithAction("http"))}
+			last := twice[5].Clone()
+			r.wantReplaced("several of one key", r.store.Put, twice, func(i int) bool { return i != 1 && i != 2 })
+			r.wantPlan(last)
+		}},
+
+		// Of many who put the same keys at once, one created each.
+		{name: "replaced at once", run: func(r *rig) {
+			const keys = 50
+			var wg sync.WaitGroup
+			var work [8][]*scheduler.Plan
+			start := make(chan struct{})
+			for w := range work {
+				for i := range keys {
+					work[w] = append(work[w], NewPlan(fmt.Sprintf("k%d", i)))
+				}
+				wg.Go(func() {
+					<-start
+					for i := range keys {
+						if err := r.store.Put(r.ctx, work[w][i:i+1])[0]; err != nil {
+							r.Errorf("Put: %v", err)
+						}
+					}
+				})
+			}
+			close(start)
+			wg.Wait()
+			for i := range keys {
+				created := 0
+				for _, plans := range work {
+					if !plans[i].Replaced {
+						created++
+					}
+				}
+				if created != 1 {
+					r.Errorf("k%d was created %d times, want 1", i, created)
+				}
+			}
+		}},
+
+		// A plan that nobody can read is replaced; one that lies in quarantine is no
+		// plan any more.
+		{name: "replaced while undecodable", needs: needsCorrupt, run: func(r *rig) {
+			for _, put := range []func(context.Context, []*scheduler.Plan) []error{r.store.Put, r.store.PutNew} {
+				p := r.overdue("k", 1)
+				r.put(p)
+				r.h.Corrupt(p)
+				r.wantReplaced("undecodable", r.store.Put, []*scheduler.Plan{NewPlan("k")}, func(int) bool { return true })
+				r.remove("k")
+				r.put(p)
+				shard := r.shard(p)
+				r.h.Corrupt(p)
+				r.due(shard, p.Action, 0, r.now())
+				if got := r.state(); got.Quarantined != 1 {
+					r.Errorf("%d plans are quarantined, want 1", got.Quarantined)
+				}
+				r.wantReplaced("quarantined", put, []*scheduler.Plan{NewPlan("k")}, func(int) bool { return false })
+				r.remove("k")
 			}
 		}},
 
@@ -388,6 +483,19 @@ func planRows() []row {
 				r.Errorf("%d plans are stored, want 1", n)
 			}
 		}},
+	}
+}
+
+// wantReplaced stores plans and compares what is said of their having replaced others.
+func (r *rig) wantReplaced(what string, put func(context.Context, []*scheduler.Plan) []error, plans []*scheduler.Plan, want func(i int) bool) {
+	r.Helper()
+	for i, err := range put(r.ctx, plans) {
+		if err != nil {
+			r.Fatalf("%s: plan %d, %q: %v", what, i, plans[i].Key, err)
+		}
+		if got := plans[i].Replaced; got != want(i) {
+			r.Errorf("%s: plan %d, %q, replaced another: %t, want %t", what, i, plans[i].Key, got, want(i))
+		}
 	}
 }
 

@@ -135,8 +135,8 @@ func TestReloadAccess(t *testing.T) {
 	if status := p.stop(syscall.SIGTERM); status != 0 {
 		t.Errorf("status %d", status)
 	}
-	old, new := findLog(t, audit+".1", "audit: plan set"), findLog(t, audit, "audit: plan set")
-	if old["key"] != "a" || old["as"] != "one" || new["key"] != "b" || new["as"] != nil || findLog(t, p.log, "audit: plan set") != nil {
+	old, new := findLog(t, audit+".1", "audit: plan created"), findLog(t, audit, "audit: plan created")
+	if old["key"] != "a" || old["as"] != "one" || new["key"] != "b" || new["as"] != nil || findLog(t, p.log, "audit: plan created") != nil {
 		t.Errorf("audit: %v, then %v", old, new)
 	}
 	for _, path := range []string{p.log, audit, audit + ".1"} {
