@@ -64,7 +64,8 @@
 // action's queue was handed out. At Open every firing that was claimed and not
 // finished is queued again; one that a worker had when the process crashed
 // counts an attempt and a delivery more, and is a dead letter after MaxDeliveries
-// crashes.
+// crashes. One that it had only for moments (lazySync, and what the write takes) may run
+// again under the same attempt.
 //
 // # Layout
 //

@@ -24,6 +24,9 @@ type Rules struct {
 	// Finish is how long after it was answered a firing may not be finished yet: a
 	// worker that dies meanwhile held it still.
 	Finish time.Duration
+	// Unnoted is how long after it began it may not be on record yet that a worker has a
+	// firing: if it dies meanwhile, the attempt after has the same number. 0: never.
+	Unnoted time.Duration
 	// Unclaimed is how late a due second may be claimed: one that passed less than
 	// that before its plan was removed or replaced may have fired or not. 0: MaxLate,
 	// and with Deaths Rerun.
@@ -267,7 +270,7 @@ func (v *Verdict) received(expected map[firing]need, windows map[string][]window
 				v.RolledBack++
 				continue
 			}
-			if all[i].Attempt <= all[i-1].Attempt && all[i].Attempt > 0 {
+			if all[i].Attempt <= all[i-1].Attempt && all[i].Attempt > 0 && !rules.unnoted(&all[i], &all[i-1]) {
 				v.Wrong = append(v.Wrong, fmt.Sprintf("%s after attempt %d", describe(&all[i]), all[i-1].Attempt))
 			}
 			v.rescued(&all[i], &all[i-1], true, rules)
@@ -300,6 +303,13 @@ func (rules *Rules) death(r, before *Receipt, called bool) (death *Death) {
 		}
 	}
 	return death
+}
+
+// unnoted says whether a call has the number of the one before since that had only begun
+// when its worker died: see Unnoted.
+func (rules *Rules) unnoted(r, before *Receipt) bool {
+	d := rules.death(r, before, true)
+	return d != nil && r.Attempt == before.Attempt && d.At.Sub(before.At) < rules.Unnoted
 }
 
 // rescued judges a call that is not the first of its firing: see death.

@@ -256,3 +256,32 @@ func TestDues(t *testing.T) {
 		}
 	}
 }
+
+// TestJudgeKnowsUnnoted: an attempt may have the number of one that had only just begun
+// when its worker died, and of no other.
+func TestJudgeKnowsUnnoted(t *testing.T) {
+	t.Parallel()
+	lenient := rules
+	lenient.Unnoted = 500 * time.Millisecond
+	for _, row := range []struct {
+		why   string
+		rules Rules
+		due   int // 10 s after t0 its worker died
+		again int // the attempt after
+		wrong int
+	}{
+		{"just begun", lenient, 10, 1, 0},
+		{"just begun, where that is always noted", rules, 10, 1, 1},
+		{"begun long before", lenient, 9, 1, 1},
+		{"the next number", lenient, 9, 2, 0},
+	} {
+		first := call("k", row.due, 1, 0, "a")
+		first.Done = time.Time{}
+		a := newAsked(t)
+		a.create("k", Spec{Every: int64(row.due), Count: 1}, 0)
+		v := Judge(a.Journal, []Receipt{first, call("k", row.due, row.again, 3*time.Second, "b")}, row.rules)
+		if len(v.Wrong) != row.wrong || v.Rescued != 1 {
+			t.Errorf("%s: %s\n%s", row.why, v, v.Problems(5))
+		}
+	}
+}

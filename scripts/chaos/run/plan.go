@@ -37,8 +37,8 @@ const (
 var (
 	most = []string{"C2", "C3", "C4", "C6", "C15"}
 	// of several tests of one of them this one is repeated so often
-	mostOf = map[string]string{"C2": "TestC02LeadersKilled", "C3": "TestC03LeaderPaused", "C4": "TestC04WorkerKilled"}
-	long   = []string{"C1", "C11"}
+	mostOf = map[string]string{"C2": "TestC02LeadersKilled", "C3": "TestC03LeaderPaused", "C4": "TestC04WorkerKilled", "C15": "TestC15Killed"}
+	long   = []string{"TestC01Steady", "TestC11OutOfMemory"}
 )
 
 // scenarioCount is how many there are: the whole must have a test of each.
@@ -76,7 +76,7 @@ func plan(tests []string, o *options) (runs []trial, err error) {
 			} else {
 				add(test, o.form, repeatOther)
 			}
-			if slices.Contains(long, scenario) {
+			if slices.Contains(long, test) {
 				add(test, "long", 1)
 			}
 		}
