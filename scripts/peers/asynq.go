@@ -48,7 +48,7 @@ func runAsynq(ctx context.Context, t task) (f figures, err error) {
 		far := time.Now().Add(8 * time.Hour)
 		return timed(t, func() error { return fill(createClients, func(int) time.Time { return far }) })
 	}
-	return server.drained(ctx, t, func(first int64) error {
+	return server.drained(ctx, t, usualSpeed, func(first int64) error {
 		return fill(64, func(i int) time.Time { return time.Unix(t.due(first, i), 0) })
 	}, func(first int64) (f figures, err error) {
 		r := newRuns(t, first)

@@ -179,7 +179,7 @@ func beanstalkDrain(ctx context.Context, addr string, r *runs) error {
 }
 
 func beanstalkBurst(ctx context.Context, addr string, t task) (f figures, err error) {
-	first, err := filled(t.jobs, func(first int64) error {
+	first, err := filled(t.jobs, usualSpeed, func(first int64) error {
 		return beanstalkPut(ctx, addr, 4, 100, t.jobs, func() int {
 			return int((time.Until(time.Unix(first, 0)) + time.Second - 1) / time.Second)
 		})

@@ -40,7 +40,7 @@ func newCeiling(way string) *contestant {
 			defer server.stop()
 			client := redis.NewClient(&redis.Options{Addr: server.addr, PoolSize: 4, ReadTimeout: 30 * time.Second, DisableIdentity: true})
 			defer client.Close()
-			return server.drained(ctx, t, func(first int64) error {
+			return server.drained(ctx, t, usualSpeed, func(first int64) error {
 				return ceilingFill(ctx, client, t.jobs, first)
 			}, func(first int64) (figures, error) {
 				time.Sleep(time.Until(time.Unix(first, 0)))

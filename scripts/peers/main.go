@@ -56,5 +56,5 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	return report.print(os.Stdout)
+	return errors.Join(report.print(os.Stdout), report.failed)
 }

@@ -93,7 +93,7 @@ func newNode(name, library, dir string, works ...string) *contestant {
 			}
 			n := &nodeRun{ctx: ctx, dir: dir}
 			defer n.stop()
-			return server.drained(ctx, t, func(first int64) error {
+			return server.drained(ctx, t, nodeSpeed, func(first int64) error {
 				if err := n.start(library, "drain", server.port, first, t, 0); err != nil {
 					return err
 				}

@@ -20,6 +20,7 @@ type report struct {
 	Quick   bool      `json:"quick"`
 	Left    []string  `json:"left_out"` // what could not be run, and why
 	Works   []*worked `json:"works"`
+	failed  error     // why it ends before all of it was run
 }
 
 // worked is a work and who did it.
@@ -67,11 +68,11 @@ func (r *report) add(w work, c *contestant, f figures) {
 
 // marks are the ratios that forsun is to reach at a burst, and what is a mark for whom.
 var marks = map[string]map[string]float64{
-	"asynq":           {"forsun (redis)": 5},
-	"BullMQ":          {"forsun (redis)": 2.5},
-	"Bee-Queue":       {"forsun (redis)": 0},
-	"beanstalkd":      {"forsun (redis)": 1, "forsun (embedded)": 0},
-	"beanstalkd -b":   {"forsun (embedded)": 1, "forsun (redis)": 0},
+	"asynq":            {"forsun (redis)": 5},
+	"BullMQ":           {"forsun (redis)": 2.5},
+	"Bee-Queue":        {"forsun (redis)": 0},
+	"beanstalkd":       {"forsun (redis)": 1, "forsun (embedded)": 0},
+	"beanstalkd -b":    {"forsun (embedded)": 1, "forsun (redis)": 0},
 	"ceiling (stream)": {"forsun (redis)": 0.65},
 	"ceiling (lease)":  {"forsun (redis)": 0},
 }
