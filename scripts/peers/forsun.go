@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // newForsun is forsun-bench with a driver: the scheduler, its store and its workers in one
@@ -55,6 +57,8 @@ func newForsun(driver, program string) *contestant {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Stderr = &errs
 		// Interrupted, it removes what it stored.
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		cmd.WaitDelay = 10 * time.Second
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT}
 		out, err := cmd.Output()
 		if err != nil {
