@@ -34,11 +34,12 @@ func edits() []edit {
 		{"trimmed", "claim", "call('PUBLISH', ARGV[9], ARGV[10])", "call('LTRIM', KEYS[4], -100, -1) call('PUBLISH', ARGV[9], ARGV[10])"},
 		// A worker that is new sees only what is queued after it came, as a consumer
 		// group does that is created from $.
-		{"from-now", "beat", "redis.call('HINCRBY', KEYS[1], ARGV[1], 1)", `
-			if redis.call('HINCRBY', KEYS[1], ARGV[1], 1) == 1 then
+		{"from-now", "beat", "local plans", `
+			if (redis.call('HGET', KEYS[1], ARGV[1]) or '0') == '0' then
 				local shard = string.match(KEYS[1], '^(.*):workers$')
 				for _, action in ipairs(redis.call('SMEMBERS', shard .. ':actions')) do redis.call('DEL', shard .. ':firings:' .. action) end
-			end`},
+			end
+			local plans`},
 		// What a dead worker held of a bundle is dropped with it.
 		{"lost-bundle", "unbundle", "if #held > 0 then", "if false then"},
 	}
