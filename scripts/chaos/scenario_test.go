@@ -44,7 +44,7 @@ func pick3[T any](short, full, long T) T {
 
 // inTest are what "go test" runs, in short forms: scenarios, and single tests of others.
 var inTest = []string{
-	"C2", "C3", "C4", "C6", "C12", "C15",
+	"C2", "C3", "C4", "C6", "C12", "TestC15Killed",
 	"TestC01LoadBalancer", "TestC05RedisPaused", "TestC14Hanging", "TestC17Restarted", "TestC17Upgraded",
 }
 

@@ -104,6 +104,9 @@ func StartCommand(cmd *exec.Cmd, ready func(printed string) error) (*Process, er
 // PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Ended returns a channel that is closed when the program has ended, however.
+func (p *Process) Ended() <-chan struct{} { return p.done }
+
 // Output returns the last of what the program printed.
 func (p *Process) Output() string { return p.out.String() }
 
