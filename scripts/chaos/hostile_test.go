@@ -72,7 +72,7 @@ func TestC16Hostile(t *testing.T) {
 	t.Parallel()
 	const slow = 2_000
 	s := scenario(t, "C16")
-	f := newFleet(s)
+	f := newFleet(s, "--action-idle=1s")
 	a := f.start("a")
 	f.spread(1)
 	before := f.usage(a)
@@ -216,8 +216,28 @@ func (h *attack) badKey(ctx context.Context, key string) {
 	if len(key) < 10_000 {
 		h.want(ctx, http.MethodGet, "/v1/plan?key="+url.QueryEscape(key), "", func(code int) bool { return code != 0 })
 	}
-	h.send(ctx, h.replica.thrift, thriftCall("get", thriftString(1, key)...))
+	c, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", h.replica.thrift)
+	if err == nil {
+		err = refusedKey(c, key)
+	}
+	if err != nil && ctx.Err() == nil {
+		h.t.Error(err)
+	}
 	h.keys.Add(1)
+}
+
+// refusedKey asks for a plan over Thrift, and wants the answer that there is none.
+func refusedKey(c net.Conn, key string) error {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	go c.Write(thriftCall("get", thriftString(1, key)...)) // ends with the connection
+	b := make([]byte, 4096)
+	n, err := c.Read(b)
+	// A reply, and in it field 1, the exception that is declared.
+	if want := thriftCall("get")[:4+4+3+4]; err != nil || n < len(want)+3 || b[3] != 2 || !bytes.Equal(b[4:len(want)], want[4:]) || b[len(want)] != 12 || b[len(want)+2] != 1 {
+		return fmt.Errorf("get of a bad key of %d bytes: %q, %v", len(key), b[:min(n, 100)], err)
+	}
+	return nil
 }
 
 // want asks over HTTP and checks the code of the answer.

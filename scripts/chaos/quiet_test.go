@@ -46,11 +46,14 @@ func (f *fleet) usage(r *replica) (u usage) {
 func (f *fleet) returned(r *replica, before usage) {
 	f.t.Helper()
 	const few = 32 // connections that a pool keeps
-	var now usage
-	eventually(f.t, r.name+" to have closed what it does not need", 3*time.Minute, func() bool {
-		now = f.usage(r)
-		return now.files <= before.files+few
-	})
+	now := f.usage(r)
+	for deadline := time.Now().Add(time.Minute); now.files > before.files+few; now = f.usage(r) {
+		if time.Now().After(deadline) {
+			f.t.Errorf("%s: %d files open, were %d", r.name, now.files, before.files)
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	f.event("%s: %d files open, were %d; %d MiB resident, were %d", r.name, now.files, before.files, now.memory>>20, before.memory>>20)
 	if now.memory > mostMemory {
 		f.t.Errorf("%s: %d MiB resident, want at most %d", r.name, now.memory>>20, mostMemory>>20)

@@ -18,7 +18,7 @@ func TestC01Steady(t *testing.T) {
 		perPlan   = 1.24  // firings, of the others
 	)
 	span := pick3(10*time.Second, time.Minute, 10*time.Minute)
-	f := newFleet(scenario(t, "C1"))
+	f := newFleet(scenario(t, "C1"), "--action-idle=1s")
 	f.mix()
 	var before []usage
 	names := []string{"a", "b", "c"}
