@@ -74,7 +74,7 @@ func TestC15FullDisk(t *testing.T) {
 	fill(reserve - 8<<20)
 	eventually(t, "plans to be refused", 10*time.Second, refused)
 	fires("below the reserve")
-	fill(64 << 10)
+	fill(8 << 10)
 	eventually(t, "the ballast to be given up", time.Minute, func() bool { return free(t, store) > 32<<20 })
 	f.event("the ballast is given up: %d MiB are free", free(t, store)>>20)
 	fires("on the ballast")
@@ -85,7 +85,7 @@ func TestC15FullDisk(t *testing.T) {
 	ended := a.proc.Ended()
 	deadline := time.After(time.Minute)
 	for full := false; !full; {
-		fill(0)
+		grow(t, filler, free(t, store))
 		select {
 		case <-ended:
 			full = true

@@ -99,7 +99,7 @@ func (f *fleet) rate(from, to time.Time, least int) {
 		}
 	}
 	rate := int(float64(n) / to.Sub(from).Seconds())
-	f.t.Logf("%d calls a second while it was upgraded", rate)
+	f.t.Logf("%d calls a second", rate)
 	if rate < least {
 		f.t.Errorf("%d calls a second, want %d: this has shown less than it should", rate, least)
 	}
