@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -155,9 +153,6 @@ var diskRows = []struct {
 	{name: "all reads from then on", nth: nth{err: syscall.EIO, read: true, on: true}},
 }
 
-// fromEnv says which operations a child of the wide form lets fail.
-const fromEnv = "FORSUN_MEMSTORE_FAULTS_FROM"
-
 // faultsInChild is how many stores a process lets fail: each leaves its memory behind.
 const faultsInChild = 60
 
@@ -166,21 +161,10 @@ const faultsInChild = 60
 // everything that was answered.
 func TestEveryDiskOperationFails(t *testing.T) {
 	t.Parallel()
-	if os.Getenv(childEnv) == "" {
-		if !wide {
-			inChild(t)
-			return
-		}
-		for from := 1; !t.Failed(); from += faultsInChild {
-			out := child(t, "^"+t.Name()+"$", fromEnv+"="+strconv.Itoa(from))
-			t.Logf("from %d:\n%s", from, out)
-			if !strings.Contains(out, ": more\n") {
-				return
-			}
-		}
+	from, here := inParts(t, faultsInChild)
+	if !here {
 		return
 	}
-	from, _ := strconv.Atoi(os.Getenv(fromEnv))
 	for i := range diskRows {
 		row := &diskRows[i]
 		t.Run(row.name, func(t *testing.T) {
@@ -189,13 +173,13 @@ func TestEveryDiskOperationFails(t *testing.T) {
 				d := nth{at: int64(at), on: row.nth.on, read: row.nth.read, err: row.nth.err}
 				return oneFault(t, &d, row.half)
 			}
-			if from > 0 {
-				for at := from; at < from+faultsInChild; at++ {
+			if from >= 0 {
+				for at := from + 1; at <= from+faultsInChild; at++ { // the first operation is 1
 					if !try(at) {
 						return
 					}
 				}
-				t.Log("more")
+				t.Log(moreParts)
 				return
 			}
 			all := nth{at: 1 << 62, read: row.nth.read, err: row.nth.err}

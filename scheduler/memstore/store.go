@@ -100,7 +100,16 @@ func Open(o Options) (*Store, error) {
 	s.work.init()
 	s.leases.init()
 	opened := make(chan error, 1)
-	go func() { opened <- s.open() }()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				// Of what has no checksum, such as the end of a table, Pebble believes what it
+				// reads. Its locks may be held: it stays behind, as when the disk fails.
+				opened <- s.openError(fmt.Errorf("%w: reading it panics: %v", pebble.ErrCorruption, p))
+			}
+		}()
+		opened <- s.open()
+	}()
 	select {
 	case err := <-opened:
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,36 @@ func inChild(t *testing.T) bool {
 		t.Errorf("the test did not run:\n%s", out)
 	}
 	return false
+}
+
+// fromEnv says where a part of the wide form begins.
+const fromEnv = "FORSUN_MEMSTORE_FROM"
+
+// moreParts is logged by a part that is not the last.
+const moreParts = "another part follows"
+
+// inParts runs the test in a process of its own as inChild does, the sample; wide, in
+// one after the other, each for a part of step places: every store that fails leaves its
+// memory behind. It says where the part begins, -1 for the sample.
+func inParts(t *testing.T, step int) (from int, here bool) {
+	t.Helper()
+	if os.Getenv(childEnv) != "" {
+		if from, err := strconv.Atoi(os.Getenv(fromEnv)); err == nil {
+			return from, true
+		}
+		return -1, true
+	}
+	if !wide {
+		return -1, inChild(t)
+	}
+	for from = 0; !t.Failed(); from += step {
+		out := child(t, "^"+t.Name()+"$", fromEnv+"="+strconv.Itoa(from))
+		t.Logf("from %d:\n%s", from, out)
+		if !strings.Contains(out, ": "+moreParts+"\n") {
+			break
+		}
+	}
+	return from, false
 }
 
 // child runs tests in a process of their own and returns what it prints.
