@@ -56,8 +56,9 @@
 // carries, and what is written down of an attempt, does not come through Lua where that
 // can be helped. A string is stored before the script, for a minute, and the script
 // makes it last; plans are not compared with what was read of them, but edits, which is
-// another after any change, and after a plan is created whose key someone deleted by hand. Nor do scripts turn numbers into text or back where they need
-// not: each time costs as much as a command.
+// another after any change, and after a plan is created whose key someone deleted by
+// hand. Nor do scripts turn numbers into text or back where they need not: each time
+// costs as much as a command.
 //
 // Counted in thousands of instructions of redis-server, a firing of a plan for one costs
 // 5 to be read, 13 to be claimed and handed out, 3 to be finished with its line in the

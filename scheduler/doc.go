@@ -159,7 +159,8 @@
 // some 24 nodes of 64 GB, 256 shards of 4 million plans and 2.6 GB, each with
 // at most 100,000 attempts (64 MB) of history. Each once a day is 11,600 firings a
 // second, 500 a node, under 1 % of it. What does not spread over time is a second: a
-// million plans due in the same one took the one node here 38 s; over nodes they do spread. Who can choose should not choose :00.
+// million plans due in the same one took the one node here 38 s; over nodes they do
+// spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
 // one by one (in bulk they cost a quarter); then the processors of forsund, which replicas add;

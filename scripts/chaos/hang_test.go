@@ -45,17 +45,8 @@ func TestC14Hanging(t *testing.T) {
 			Params: map[string]string{"host": "127.0.0.1", "port": fmt.Sprint(other.Port), "command": "HINCRBY fired ${firing.id} 1"},
 		}
 	}
-	// The ledger's sinks do not see these: the other Redis counts them.
-	journal, err := ledger.NewJournal(f.path("journal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer journal.Close()
-	client := &ledger.Client{Journal: journal, Bases: f.bases}
-	defer client.Close()
-	if err := client.Create(t.Context(), mass...); err != nil {
-		t.Fatal(err)
-	}
+	// The other Redis counts them.
+	f.aside(mass...)
 	if err := f.client.Create(t.Context(), plans...); err != nil {
 		t.Fatal(err)
 	}

@@ -118,3 +118,18 @@ func (l *load) wait() int64 {
 	time.Sleep(time.Until(l.end))
 	return l.end.Unix()
 }
+
+// aside stores plans that no ledger judges: their targets do not tell it what came.
+func (f *fleet) aside(plans ...ledger.Plan) {
+	f.t.Helper()
+	journal, err := ledger.NewJournal(f.path("journal"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	client := &ledger.Client{Journal: journal, Bases: f.bases}
+	err = client.Create(f.t.Context(), plans...)
+	client.Close()
+	if err := errors.Join(err, journal.Close()); err != nil {
+		f.t.Fatal(err)
+	}
+}

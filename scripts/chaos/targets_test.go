@@ -37,17 +37,7 @@ func TestC14Targets(t *testing.T) {
 			plans = append(plans, p)
 		}
 	}
-	// They are no ledger's: nobody records them.
-	journal, err := ledger.NewJournal(f.path("journal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer journal.Close()
-	client := &ledger.Client{Journal: journal, Bases: f.bases}
-	defer client.Close()
-	if err := client.Create(t.Context(), plans...); err != nil {
-		t.Fatal(err)
-	}
+	f.aside(plans...)
 	eventually(t, "all targets to hang", 30*time.Second, func() bool { return calls.Load() == hanging*each })
 	hung := time.Now()
 	f.event("%d attempts hang on %d targets", calls.Load(), hanging)
