@@ -68,7 +68,7 @@ chaos: servers ## the scenarios of scripts/chaos and their table; SCENARIO=C3 SE
 	@go run ./scripts/chaos/run $(if $(SCENARIO),-scenario=$(SCENARIO)) $(if $(SEED),-seed=$(SEED)) $(if $(REPEAT),-repeat=$(REPEAT)) \
 	  $(if $(FORM),-form=$(FORM)) $(if $(ADD),-add)
 
-failpoints: servers ## a replica dies, or stands still, wherever order is correctness (5 minutes)
+failpoints: servers ## a replica dies, or stands still, wherever order is correctness (8 minutes)
 	CHAOS=full CHAOS_TAGS=failpoints go test -tags failpoints -count=1 -v -parallel 4 -timeout 30m -run '^TestFailpoints' ./scripts/chaos
 
 bugs: servers ## whether the tests find the bugs that are seeded; BUG=no-fence for one (default: all, 20 minutes)
