@@ -76,8 +76,13 @@ func (c *client) DoMulti(ctx context.Context, cmds ...rueidis.Completed) []rueid
 // errDial stands for the end of another call's context.
 var errDial = errors.New("no connection yet")
 
+// ownContext tells the end of ctx from that of another call's, which dialed for both. The
+// client reads the deadline itself, and may be a moment before ctx knows: a command that was
+// sent is not to be taken for one that was not.
 func ownContext(ctx context.Context, r rueidis.RedisResult) rueidis.RedisResult {
-	if err := r.NonRedisError(); err != nil && isContext(err) && ctx.Err() == nil {
+	deadline, ok := ctx.Deadline()
+	ended := ctx.Err() != nil || ok && !time.Now().Before(deadline)
+	if err := r.NonRedisError(); err != nil && isContext(err) && !ended {
 		return rueidis.NewErrorResult(errDial)
 	}
 	return r

@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/redis/rueidis"
+
 	"github.com/snower/forsun/redisstore/redistest"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/storetest"
@@ -279,6 +281,24 @@ func TestAServerThatHangsIsNoticed(t *testing.T) {
 	start = time.Now()
 	if _, err := s.Now(testContext(t)); !errors.Is(err, scheduler.ErrStore) || time.Since(start) > 8*time.Second {
 		t.Errorf("Now: %v after %v, want ErrStore within 8s", err, time.Since(start))
+	}
+}
+
+// lateTimer is a context whose deadline has come, and that does not know yet.
+type lateTimer struct{ context.Context }
+
+func (lateTimer) Deadline() (time.Time, bool) { return time.Now(), true }
+
+func TestADeadlineIsTheCallsOwn(t *testing.T) {
+	t.Parallel()
+	timedOut := rueidis.NewErrorResult(context.DeadlineExceeded)
+	if err := ownContext(lateTimer{context.Background()}, timedOut).Error(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("at its deadline: %v, want that it is over", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	if err := ownContext(ctx, timedOut).Error(); !errors.Is(err, errDial) {
+		t.Errorf("an hour before its deadline: %v, want %v", err, errDial)
 	}
 }
 
