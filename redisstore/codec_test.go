@@ -104,6 +104,15 @@ func TestScanPlanAgreesWithJSON(t *testing.T) {
 			compareDecoders(t, s)
 		}
 	}
+	for _, digits := range []string{"0", "00", "07", "-0", "-07", "+7", "7.", "7.25", ".5", "7e3", ""} {
+		for _, field := range []string{`,"next_time":`, `,"count":`, `,"created_time":`} {
+			before, after, ok := strings.Cut(stored, field)
+			if !ok {
+				t.Fatalf("%s has no %s", stored, field)
+			}
+			compareDecoders(t, before+field+digits+after[strings.IndexAny(after, ",}"):])
+		}
+	}
 }
 
 // compareDecoders says that encoding/json takes what scanPlan takes, and likewise.

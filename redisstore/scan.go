@@ -121,6 +121,9 @@ func (s *scanner) number() int64 {
 	if i == from || i < len(s.rest) && (s.rest[i] == '.' || s.rest[i] == 'e' || s.rest[i] == 'E' || s.rest[i] >= '0' && s.rest[i] <= '9') {
 		s.bad = true
 	}
+	if i > from+1 && s.rest[from] == '0' { // no number of JSON's
+		s.bad = true
+	}
 	for i < len(s.rest) && s.rest[i] == ' ' {
 		i++
 	}
@@ -140,8 +143,8 @@ func (s *scanner) created() time.Time {
 	}
 	text := s.rest[:end]
 	s.rest = s.rest[end:]
-	whole, fraction, _ := strings.Cut(text, ".")
-	seconds, err := strconv.ParseInt(whole, 10, 64)
+	whole, fraction, point := strings.Cut(text, ".")
+	seconds, err := strconv.ParseUint(whole, 10, 63)
 	ms := 0
 	for i := range 3 {
 		ms *= 10
@@ -153,10 +156,10 @@ func (s *scanner) created() time.Time {
 			}
 		}
 	}
-	if err != nil || len(fraction) > 3 || strings.HasPrefix(whole, "-") {
+	if err != nil || len(whole) > 1 && whole[0] == '0' || len(fraction) > 3 || point && fraction == "" {
 		s.bad = true
 	}
-	return time.UnixMilli(seconds*1000 + int64(ms))
+	return time.UnixMilli(int64(seconds)*1000 + int64(ms))
 }
 
 // text reads a JSON string.
