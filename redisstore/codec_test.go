@@ -104,7 +104,7 @@ func TestScanPlanAgreesWithJSON(t *testing.T) {
 			compareDecoders(t, s)
 		}
 	}
-	for _, digits := range []string{"0", "00", "07", "-0", "-07", "+7", "7.", "7.25", ".5", "7e3", ""} {
+	for _, digits := range []string{"0", "00", "07", "-0", "-07", "+7", "7.", "7.25", ".5", "7e3", "", "9007199254740993", "9223372036854775807"} {
 		for _, field := range []string{`,"next_time":`, `,"count":`, `,"created_time":`} {
 			before, after, ok := strings.Cut(stored, field)
 			if !ok {

@@ -25,7 +25,7 @@ func scanPlan(key, stored string) (p *scheduler.Plan, ok bool) {
 	}
 	s.rest = s.rest[16:]
 	s.literal(`","next_time":`)
-	p = &scheduler.Plan{Key: key, Revision: scheduler.Revision(rev)}
+	p = &scheduler.Plan{Key: key, Revision: scheduler.Revision(rev), Created: time.UnixMilli(0)}
 	p.Due = s.number()
 	if s.has(`,"current_count":`) {
 		p.Fired = int(s.number())
@@ -134,7 +134,7 @@ func (s *scanner) number() int64 {
 	return n
 }
 
-// created reads Unix seconds with up to three decimals.
+// created reads Unix seconds of up to twelve digits, with up to three decimals.
 func (s *scanner) created() time.Time {
 	end := strings.IndexAny(s.rest, ",}")
 	if end < 0 {
@@ -145,6 +145,7 @@ func (s *scanner) created() time.Time {
 	s.rest = s.rest[end:]
 	whole, fraction, point := strings.Cut(text, ".")
 	seconds, err := strconv.ParseUint(whole, 10, 63)
+	s.bad = s.bad || len(whole) > 12
 	ms := 0
 	for i := range 3 {
 		ms *= 10
