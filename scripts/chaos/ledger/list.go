@@ -34,14 +34,19 @@ const (
 
 // NewList is the list of a Redis. Close it.
 func NewList(addr string) (*List, error) {
-	client, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true, AlwaysRESP2: true,
-		ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 16 << 10, RingScaleEachConn: 6, PipelineMultiplex: -1,
-	})
+	client, err := newRedis(addr)
 	if err != nil {
 		return nil, err
 	}
 	return &List{Addr: addr, client: client}, nil
+}
+
+// newRedis connects to a Redis, frugally.
+func newRedis(addr string) (rueidis.Client, error) {
+	return rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true, DisableRetry: true, AlwaysRESP2: true,
+		ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 16 << 10, RingScaleEachConn: 6, PipelineMultiplex: -1,
+	})
 }
 
 // Receipts returns the calls in the order they came.

@@ -68,6 +68,14 @@ func (s *Spec) first(created int64) int64 {
 	return 0
 }
 
+// last is the last due second of a plan whose first one is known, if it ends.
+func (s *Spec) last(first int64) (due int64, ends bool) {
+	if s.Calendar != nil {
+		return first, s.Calendar.once()
+	}
+	return first + s.Every*(s.Count-1), s.Count > 0
+}
+
 // dues are the due seconds from a first one to a last one, found by looking at
 // each second there is.
 func (s *Spec) dues(first, last int64) (dues []int64) {
