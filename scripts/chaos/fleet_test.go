@@ -153,7 +153,7 @@ type replica struct {
 	proc *proc.Process // nil while it is down
 	hung bool          // it is paused
 
-	id, thrift, http string // as it says when it is ready
+	id, thrift, http, admin string // as it says when it is ready
 }
 
 // shards is how many shards the fleets of these tests have.
@@ -266,6 +266,7 @@ func (r *replica) ready() error {
 	r.id, _ = line["replica"].(string)
 	r.thrift, _ = line["thrift"].(string)
 	r.http, _ = line["http"].(string)
+	r.admin, _ = line["admin"].(string)
 	return nil
 }
 
@@ -375,11 +376,14 @@ func (f *fleet) notLogged(message string) {
 // rescued is what is logged when a worker was declared dead.
 const rescued = "rescued firings of a dead worker"
 
+// tag begins the keys of a shard.
+func (f *fleet) tag(shard int) string { return fmt.Sprintf("forsun:{%d}:", shard) }
+
 // leader returns the replica that holds a shard's lease, and its value; nil if
 // none does.
 func (f *fleet) leader(shard int) (r *replica, lease string) {
 	f.t.Helper()
-	reply, err := redistest.Try(f.redis.Addr, "GET", fmt.Sprintf("forsun:{%d}:leader", shard))
+	reply, err := redistest.Try(f.redis.Addr, "GET", f.tag(shard)+"leader")
 	if err != nil {
 		f.t.Fatal(err)
 	}

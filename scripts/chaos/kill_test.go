@@ -120,6 +120,7 @@ func (f *fleet) late(v *ledger.Verdict, outages []time.Time, promised time.Durat
 func TestC04ReplicasKilled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(scenario(t, "C4"))
+	f.watchClaims()
 	names := []string{"a", "b", "c"}
 	for _, name := range names {
 		f.start(name)
@@ -131,6 +132,7 @@ func TestC04ReplicasKilled(t *testing.T) {
 		return nil
 	})
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rerun: rerunWithin, Finish: finishWithin}, time.Minute)
+	f.account(l.end.Unix())
 	t.Logf("%d killed: %s", len(kills), v)
 	f.late(v, kills, claimWithin)
 	if v.Rescued == 0 {
@@ -144,6 +146,7 @@ func TestC02LeadersKilled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(scenario(t, "C2"))
 	f.mix()
+	f.watchClaims()
 	leaders := []string{"a", "b", "c"}
 	for _, name := range leaders {
 		f.start(name, "--work=none")
@@ -158,6 +161,7 @@ func TestC02LeadersKilled(t *testing.T) {
 		return nil
 	})
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate}, time.Minute)
+	f.account(l.end.Unix())
 	t.Logf("%d killed: %s", len(kills), v)
 	f.late(v, kills, claimWithin)
 }
@@ -167,6 +171,7 @@ func TestC02LeadersKilled(t *testing.T) {
 func TestC17Restarted(t *testing.T) {
 	t.Parallel()
 	f := newFleet(scenario(t, "C17"))
+	f.watchClaims()
 	names := []string{"a", "b", "c"}
 	for _, name := range names {
 		f.start(name)

@@ -20,7 +20,8 @@ const leaseTime = 2500 * time.Millisecond
 // when another leads: it is refused. Everything runs once.
 func TestC03LeaderPaused(t *testing.T) {
 	t.Parallel()
-	f := newFleet(scenario(t, "C3"))
+	f := newFleet(scenario(t, "C3"), idle)
+	f.watchClaims()
 	proxy := redistest.NewProxy(t, f.redis.Addr)
 	// The last request of the leader's that claims: only such scripts have leader,
 	// index and edits among their keys.
@@ -37,6 +38,7 @@ func TestC03LeaderPaused(t *testing.T) {
 		f.start(name)
 	}
 	f.spread(3)
+	footprints := f.footprints()
 	l := newLoad(f, pick3(600, 3_000, 6_000), pick3(12*time.Second, 12*time.Second, 30*time.Second))
 	eventually(t, "firings", 10*time.Second, func() bool { return f.sink.Called(agent("a"), f.began) })
 
@@ -96,6 +98,8 @@ func TestC03LeaderPaused(t *testing.T) {
 		t.Errorf("the late claim is answered %q, %v; want that it is fenced, {1}", got, err)
 	}
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: 2*leaseTime + 2*claimWithin}, 30*time.Second)
+	f.account(l.end.Unix())
+	footprints()
 	f.notLogged(rescued)
 	t.Logf("paused for %s: %s", 2*leaseTime, v)
 	if line, _ := a.logged("stepped down"); line == nil {

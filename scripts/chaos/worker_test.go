@@ -13,11 +13,13 @@ import (
 // 12 s, under their ids, and nothing else does.
 func TestC04WorkerKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(scenario(t, "C4"))
+	f := newFleet(scenario(t, "C4"), idle)
+	f.watchClaims()
 	for _, name := range []string{"a", "b", "c"} {
 		f.start(name)
 	}
 	f.spread(3)
+	footprints := f.footprints()
 	l := newLoad(f, pick3(300, 1_500, 3_000), pick3(10*time.Second, 10*time.Second, 30*time.Second))
 	// On a target of their own, and fewer than one replica runs at a time for one.
 	const running = 48
@@ -63,6 +65,8 @@ func TestC04WorkerKilled(t *testing.T) {
 	})
 	holding.Release()
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: claimWithin, Rerun: rerunWithin, Finish: finishWithin}, 30*time.Second)
+	f.account(l.end.Unix())
+	footprints()
 	t.Log(v)
 	if v.Rescued < lost {
 		t.Errorf("%d ran again, want the %d that were running at least", v.Rescued, lost)

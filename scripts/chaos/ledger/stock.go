@@ -15,15 +15,17 @@ import (
 type Stock struct {
 	Plans, Indexed, Quarantined map[string]bool
 	Scheduled                   map[string]int // in how many schedules a plan stands
-	Underway                    []string       // what is there of firings that are not finished, and its size
+	// Underway is what is there of firings that are not finished, and its size. What
+	// goes by itself is none of it: it was stored for a claim that was not made.
+	Underway []string
 }
 
 func newStock() *Stock {
 	return &Stock{Plans: make(map[string]bool), Indexed: make(map[string]bool), Quarantined: make(map[string]bool), Scheduled: make(map[string]int)}
 }
 
-// stockScript returns a list for each key of a shard: its name after the shard's, its
-// size, and the members of index, schedules and quarantine.
+// stockScript returns a list for each key of a shard that does not go by itself: its
+// name after the shard's, its size, and the members of index, schedules and quarantine.
 const stockScript = `local all = {}
 for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
   local name, kind, size, members = string.sub(key, #KEYS[1] + 1), redis.call('TYPE', key).ok, 0, {}
@@ -34,7 +36,7 @@ for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
   elseif kind == 'zset' then size = redis.call('ZCARD', key) end
   if name == 'index' or string.find(name, '^schedule:') then members = redis.call('ZRANGE', key, 0, -1)
   elseif name == 'quarantine' then members = redis.call('HKEYS', key) end
-  all[#all + 1] = {name, tostring(size), members}
+  if redis.call('PTTL', key) < 0 then all[#all + 1] = {name, tostring(size), members} end
 end
 return all`
 

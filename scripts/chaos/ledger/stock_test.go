@@ -72,7 +72,7 @@ func TestTakeStock(t *testing.T) {
 	for _, command := range []string{
 		"SET s:{0}:plan:a x", "SET s:{0}:plan:b x", "ZADD s:{0}:index 0 a 0 c", "ZADD s:{0}:schedule:http 5 a 6 b", "ZADD s:{0}:schedule:redis 5 b",
 		"HSET s:{0}:quarantine q why", "RPUSH s:{0}:firings:http 1 2", "HSET s:{0}:held:http:w 1 2", "SET s:{0}:firing:id x", "ZADD s:{0}:retries 1 m",
-		"SET s:{0}:leader x", "SET s:{1}:plan:d x", "SET s:{2}:plan:e x",
+		"SET s:{0}:leader x", "SET s:{0}:bundle:t x PX 60000", "SET s:{1}:plan:d x", "SET s:{2}:plan:e x",
 	} {
 		redistest.Do(t, server.Addr, strings.Fields(command)...)
 	}
