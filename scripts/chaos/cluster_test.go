@@ -75,7 +75,7 @@ func TestC09Cluster(t *testing.T) {
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rollbacks: []ledger.Rollback{lost}}, 30*time.Second)
 	f.notLogged(rescued)
 	f.terms(lost)
-	f.sound()
+	f.doctor()
 	t.Logf("%d stored meanwhile: %s", stored, v)
 }
 

@@ -108,7 +108,7 @@ func (f *sentinelFleet) failedOver(lost ledger.Rollback) *ledger.Verdict {
 	v := f.judge(ledger.Rules{Until: f.load.wait(), MaxLate: anyLate, Rollbacks: []ledger.Rollback{lost}}, 30*time.Second)
 	f.notLogged(rescued)
 	f.terms(lost)
-	f.sound()
+	f.doctor()
 	t.Logf("%d stored meanwhile: %s", stored, v)
 	f.saidLost(lost, 3)
 	if v.RolledBack == 0 {

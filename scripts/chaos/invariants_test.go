@@ -1,8 +1,10 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"strings"
@@ -114,59 +116,32 @@ func (f *fleet) stock() *ledger.Stock {
 	return s
 }
 
-// doctor waits until forsun's own doctor finds no error: a leader that has just changed
-// is one for a moment.
-func (f *fleet) doctor() {
-	f.t.Helper()
-	var found string
-	defer func() {
-		if f.t.Failed() {
-			f.t.Logf("doctor: %s", found)
-		}
-	}()
-	eventually(f.t, "a doctor that finds no error", 30*time.Second, func() bool {
-		response, err := http.Get(f.bases()[0] + "/v1/doctor")
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		defer response.Body.Close()
-		var answer struct {
-			Code int `json:"errcode"`
-			Data []struct{ Severity, Subject, Problem string }
-		}
-		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-			f.t.Fatal(err)
-		}
-		found = ""
-		for _, finding := range answer.Data {
-			if finding.Severity == "error" {
-				found += finding.Subject + ": " + finding.Problem + "\n"
-			}
-		}
-		return answer.Code == 0 && found == ""
-	})
-}
-
 // idle closes connections that no firing uses soon, for fleets whose footprint is
 // judged.
 const idle = "--action-idle=1s"
 
 // slack is what a replica may hold more after a load than before: the kernel's threads
 // and the memory that Go keeps, and connections that the fleet's own work opens.
-var slack = ledger.Footprint{Threads: 16, Descriptors: 16, Resident: 96 << 20, Goroutines: 32}
+var slack = ledger.Footprint{Threads: 16, Descriptors: 16, Resident: 96 << 20, Goroutines: 24}
 
-// footprint is what a replica holds.
-func (r *replica) footprint() (ledger.Footprint, error) {
-	p, err := ledger.ReadProcess(r.proc.PID())
-	if err != nil {
-		return p, err
+// pooled is where goroutines wait for the next firing to run; they are bounded.
+const pooled = "scheduler.(*workers).runJobs"
+
+// footprint is what a replica holds, and the stacks of its goroutines.
+func (r *replica) footprint() (p ledger.Footprint, stacks string, err error) {
+	if p, err = ledger.ReadProcess(r.proc.PID()); err != nil {
+		return p, "", err
 	}
-	response, err := http.Get("http://" + r.admin + "/metrics")
+	response, err := http.Get("http://" + r.admin + "/debug/pprof/goroutine?debug=1")
 	if err != nil {
-		return p, err
+		return p, "", err
 	}
 	defer response.Body.Close()
-	return p, p.ReadMetrics(response.Body)
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return p, "", err
+	}
+	return p, string(text), p.ReadGoroutines(bytes.NewReader(text), pooled)
 }
 
 // footprints notes what the replicas hold. The function that it returns waits until
@@ -177,36 +152,39 @@ func (f *fleet) footprints() (judge func()) {
 	before := make(map[*replica]ledger.Footprint)
 	for _, r := range f.living() {
 		var err error
-		if before[r], err = r.footprint(); err != nil {
+		if before[r], _, err = r.footprint(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return func() {
 		t.Helper()
 		http.DefaultClient.CloseIdleConnections()
-		var grown []string
+		var grown, told []string
+		judged := 0
 		defer func() {
+			for _, line := range told {
+				f.event("%s", line)
+			}
 			if t.Failed() {
 				t.Logf("grown: %s", strings.Join(grown, "\n"))
 			}
 		}()
-		judged := 0
 		eventually(t, "replicas that hold no more than before", 30*time.Second, func() bool {
-			grown, judged = nil, 0
+			grown, told, judged = nil, nil, 0
 			for _, r := range f.living() {
 				was, ok := before[r]
 				if !ok {
 					continue // started since
 				}
-				now, err := r.footprint()
+				now, stacks, err := r.footprint()
 				if err != nil {
 					t.Fatal(err)
 				}
 				judged++
 				for _, problem := range now.Grown(was, slack) {
-					grown = append(grown, r.name+": "+problem)
+					grown = append(grown, r.name+": "+problem+"\n"+stacks)
 				}
-				f.event("%s holds %+v, before %+v", r.name, now, was)
+				told = append(told, fmt.Sprintf("%s holds %+v, before %+v", r.name, now, was))
 			}
 			return len(grown) == 0
 		})

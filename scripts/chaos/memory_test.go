@@ -45,7 +45,7 @@ func TestC11OutOfMemory(t *testing.T) {
 	stored := c.wait()
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rerun: rerunWithin, Finish: finishWithin}, time.Minute)
 	f.terms()
-	f.sound()
+	f.doctor()
 	t.Logf("%d stored meanwhile, %d firings until there was room: %s", stored, fired, v)
 	var refused, done, after int
 	for _, e := range f.journal.Events() {

@@ -56,7 +56,7 @@ func redisClock(t *testing.T, step time.Duration) {
 	stored := c.wait()
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: clockLate, Rerun: rerunWithin, Finish: finishWithin}, time.Minute)
 	f.terms()
-	f.sound()
+	f.doctor()
 	t.Logf("%d stored meanwhile: %s", stored, v)
 	if n := len(f.entries("the clock of Redis was set")); n == 0 {
 		t.Error("nobody says that the clock of Redis was set")

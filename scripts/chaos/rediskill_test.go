@@ -51,7 +51,7 @@ func TestC06RedisKilled(t *testing.T) {
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rollbacks: []ledger.Rollback{everysec}}, 30*time.Second)
 	f.notLogged(rescued)
 	f.terms()
-	f.sound()
+	f.doctor()
 	t.Logf("%d stored meanwhile: %s", stored, v)
 }
 
@@ -75,7 +75,7 @@ func TestC07RedisEmptied(t *testing.T) {
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rollbacks: []ledger.Rollback{lost}}, 30*time.Second)
 	f.notLogged(rescued)
 	f.terms(lost)
-	f.sound()
+	f.doctor()
 	t.Log(v)
 	if v.Undone == 0 {
 		t.Error("no plan is gone: this has shown nothing")
@@ -122,7 +122,7 @@ func TestC07RedisRolledBack(t *testing.T) {
 	v := f.judge(ledger.Rules{Until: l.wait(), MaxLate: anyLate, Rollbacks: []ledger.Rollback{lost}}, 30*time.Second)
 	f.notLogged(rescued)
 	f.terms(lost)
-	f.sound()
+	f.doctor()
 	t.Log(v)
 	f.saidLost(lost, 3)
 	if v.Undone == 0 || v.RolledBack == 0 {

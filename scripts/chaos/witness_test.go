@@ -141,33 +141,6 @@ func (f *fleet) led(n int) {
 	})
 }
 
-// sound checks, at rest, that what is stored fits together (I9): forsun's own doctor,
-// which goes through every plan, schedule, index and queue, finds no error.
-func (f *fleet) sound() {
-	f.t.Helper()
-	var last string
-	defer func() {
-		if last != "" {
-			f.t.Log(last)
-		}
-	}()
-	// A replica that has just lost its lease, or its Redis, is an error for a moment.
-	eventually(f.t, "a doctor that finds no error", 30*time.Second, func() bool {
-		var all []struct{ Severity, Subject, Problem string }
-		if err := f.ask("/v1/doctor", &all); err != nil {
-			last = err.Error()
-			return false
-		}
-		last = ""
-		for _, finding := range all {
-			if finding.Severity == "error" {
-				last += fmt.Sprintf("doctor: %s: %s\n", finding.Subject, finding.Problem)
-			}
-		}
-		return last == ""
-	})
-}
-
 // entries are the lines of all replicas' logs with a message that contains words.
 func (f *fleet) entries(words string) (all []entry) {
 	f.t.Helper()

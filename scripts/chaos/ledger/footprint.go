@@ -15,7 +15,7 @@ type Footprint struct {
 	Threads     int
 	Descriptors int
 	Resident    int64 // bytes
-	Goroutines  int   // as it says itself: see ReadMetrics
+	Goroutines  int   // as it says itself: see ReadGoroutines
 }
 
 // ReadProcess reads the footprint of a process from the kernel, where there is /proc.
@@ -50,21 +50,32 @@ func ReadProcess(pid int) (f Footprint, err error) {
 	return f, nil
 }
 
-// ReadMetrics adds what a process says of itself in the text format of Prometheus.
-func (f *Footprint) ReadMetrics(text io.Reader) error {
-	const name = "go_goroutines "
-	lines := bufio.NewScanner(text)
+// ReadGoroutines adds how many a process has by its profile of them, with debug=1. Those
+// that stand in a function named pooled wait for work, and are not counted.
+func (f *Footprint) ReadGoroutines(profile io.Reader, pooled string) error {
+	f.Goroutines = 0
+	lines, n := bufio.NewScanner(profile), 0 // of the stack whose top comes next
 	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), name); ok {
-			n, err := strconv.ParseFloat(value, 64)
-			f.Goroutines = int(n)
-			return err
+		line := lines.Text()
+		if count, _, ok := strings.Cut(line, " @ "); ok {
+			var err error
+			if n, err = strconv.Atoi(count); err != nil {
+				return fmt.Errorf("goroutines: %q: %w", line, err)
+			}
+			f.Goroutines += n
+			continue
+		}
+		if strings.HasPrefix(line, "#") {
+			if strings.Contains(line, pooled+"+") {
+				f.Goroutines -= n
+			}
+			n = 0
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return err
+	if f.Goroutines == 0 && lines.Err() == nil {
+		return fmt.Errorf("no profile of goroutines")
 	}
-	return fmt.Errorf("no line %sN", name)
+	return lines.Err()
 }
 
 // Grown says by how much more than slack a process holds more than it did, a line each.

@@ -37,10 +37,12 @@ func TestFootprint(t *testing.T) {
 		t.Error("a process that is none is read")
 	}
 	var f Footprint
-	if err := f.ReadMetrics(strings.NewReader("# TYPE go_goroutines gauge\ngo_goroutines 42\nother 1\n")); err != nil || f.Goroutines != 42 {
-		t.Errorf("%d goroutines, %v", f.Goroutines, err)
+	profile := "goroutine profile: total 9\n4 @ 0x1 0x2\n#\t0x1\ta.(*b).wait+0x1\tx.go:1\n#\t0x2\ta.run+0x1\tx.go:2\n\n" +
+		"5 @ 0x1\n#\t0x1\ta.run+0x1\tx.go:1\n#\t0x2\ta.(*b).wait+0x1\tx.go:1\n"
+	if err := f.ReadGoroutines(strings.NewReader(profile), "(*b).wait"); err != nil || f.Goroutines != 5 {
+		t.Errorf("%d goroutines, %v; want the 5 that do not wait", f.Goroutines, err)
 	}
-	if err := f.ReadMetrics(strings.NewReader("other 1\n")); err == nil {
-		t.Error("metrics without goroutines are read")
+	if err := f.ReadGoroutines(strings.NewReader("other 1\n"), "wait"); err == nil {
+		t.Error("what is no profile is read")
 	}
 }
