@@ -184,6 +184,19 @@ func (j *Journal) Account(s *Stock, until, now int64) *Account {
 	return a
 }
 
+// Ended says whether a plan that is not found when it is removed may have fired for the
+// last time by now.
+func (j *Journal) Ended(key string, now int64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	events := j.byKey[key]
+	for len(events) > 0 && events[len(events)-1].Spec == nil {
+		events = events[:len(events)-1]
+	}
+	must, _, _ := fate(events, now, now)
+	return !must
+}
+
 // fate says whether a plan has to be there, or may be, after what was asked of its key;
 // if not, whether it was removed.
 func fate(events []*Event, until, now int64) (must, may, removed bool) {

@@ -65,6 +65,25 @@ func TestAccount(t *testing.T) {
 	}
 }
 
+// TestEnded: only a plan that can have ended may be missing when it is removed.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	a := newAsked(t)
+	a.create("twice", Spec{Every: 5, Count: 2}, 0)
+	a.remove("twice", 9*time.Second)
+	a.create("each", Spec{Calendar: EachMinute(7)}, 0)
+	a.remove("each", 9*time.Second)
+	for _, row := range []struct {
+		key  string
+		now  int64
+		want bool
+	}{{"twice", 9, false}, {"twice", 10, true}, {"each", 10, false}} {
+		if got := a.Ended(row.key, t0.Unix()+row.now); got != row.want {
+			t.Errorf("%s, %d s on: %t, want %t", row.key, row.now, got, row.want)
+		}
+	}
+}
+
 // TestTakeStock: what is counted of a Redis.
 func TestTakeStock(t *testing.T) {
 	t.Parallel()
