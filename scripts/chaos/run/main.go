@@ -1,6 +1,6 @@
-// Command run repeats the scenarios of scripts/chaos, one at a time, and makes the
-// table of what came of it: "make chaos". Without arguments it is the whole, and
-// the table goes into a file of the repository.
+// Command run repeats the scenarios of scripts/chaos, and makes the table of what
+// came of it: "make chaos". Without arguments it is the whole, and the table goes into
+// a file of the repository.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type options struct {
 	scenarios string
 	seed      uint64
 	repeat    int
+	jobs      int
 	form      string
 	results   string
 	add       bool
@@ -46,6 +48,7 @@ func main() {
 	flag.StringVar(&o.scenarios, "scenario", "", "run only `these`: C3, or the name of a test; several with commas")
 	flag.Uint64Var(&o.seed, "seed", 0, "the first run's `seed`, which replays its choices; each further run has the next one (default: any)")
 	flag.IntVar(&o.repeat, "repeat", 0, "run each test so `often` (default: without -scenario as the whole asks for, else once)")
+	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "run so many at a `time` of those that leave the machine idle mostly")
 	flag.StringVar(&o.form, "form", "full", "`short`, full, or long, which takes minutes each")
 	flag.StringVar(&o.results, "results", "", "write the table to this `file` (default: "+page+" if it is the whole, else none)")
 	flag.BoolVar(&o.add, "add", false, "add to the runs that the file has")
@@ -68,6 +71,9 @@ func run(ctx context.Context, o *options, args []string, out io.Writer) (ok bool
 	}
 	if o.form != "short" && o.form != "full" && o.form != "long" {
 		return false, fmt.Errorf("form: %s is not allowed; allowed: short, full, long", o.form)
+	}
+	if o.jobs < 1 {
+		return false, fmt.Errorf("jobs: %d is not allowed; allowed: 1 and more", o.jobs)
 	}
 	if o.seed == 0 {
 		o.seed = uint64(rand.Uint32()) // few digits, for the table
@@ -101,7 +107,7 @@ func run(ctx context.Context, o *options, args []string, out io.Writer) (ok bool
 		return false, err
 	}
 	began := time.Now()
-	outcomes, err := b.all(ctx, runs, out)
+	outcomes, err := b.all(ctx, runs, o.jobs, out)
 	ok = len(outcomes) > 0
 	for i := range outcomes {
 		ok = ok && outcomes[i].Passed
@@ -173,22 +179,27 @@ func (b *binary) tests(ctx context.Context) ([]string, error) {
 }
 
 // all runs everything, and tells of each as it ends, and of all on a terminal.
-func (b *binary) all(ctx context.Context, runs []trial, out io.Writer) (all []report.Outcome, err error) {
+func (b *binary) all(ctx context.Context, runs []trial, jobs int, out io.Writer) (all []report.Outcome, err error) {
 	bar := progressbar.DefaultSilent(int64(len(runs)))
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		bar = progressbar.NewOptions(len(runs), progressbar.OptionSetWriter(out), progressbar.OptionShowCount(),
 			progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionSetSpinnerChangeInterval(0))
 	}
 	defer bar.Exit()
-	for i, r := range runs {
-		bar.Describe(r.String())
-		outcomes, trouble := b.one(ctx, i, r)
+	var mu sync.Mutex
+	ended := 0
+	run := func(i int) {
+		bar.Describe(runs[i].String())
+		outcomes, trouble := b.one(ctx, i, runs[i])
+		mu.Lock()
+		defer mu.Unlock()
 		if ctx.Err() != nil {
-			return all, fmt.Errorf("interrupted in run %d of %d: %w", i+1, len(runs), context.Cause(ctx))
+			return
 		}
+		ended++
 		bar.Clear()
 		for _, o := range outcomes {
-			fmt.Fprintf(out, "%*d/%d %-28s seed %d: %5.1f s, %d firings, latest %.0f ms", len(fmt.Sprint(len(runs))), i+1, len(runs),
+			fmt.Fprintf(out, "%*d/%d %-28s seed %d: %5.1f s, %d firings, latest %.0f ms", len(fmt.Sprint(len(runs))), ended, len(runs),
 				strings.TrimPrefix(o.Test, "Test"), o.Seed, o.Seconds, o.Firings, o.LatestMS)
 			if !o.Passed {
 				fmt.Fprintf(out, ", FAILED: %s", trouble)
@@ -197,6 +208,28 @@ func (b *binary) all(ctx context.Context, runs []trial, out io.Writer) (all []re
 		}
 		all = append(all, outcomes...)
 		bar.Add(1)
+	}
+	var together sync.WaitGroup
+	free := make(chan struct{}, jobs)
+	for i := range runs {
+		if !runs[i].alone {
+			free <- struct{}{}
+			together.Go(func() {
+				if ctx.Err() == nil {
+					run(i)
+				}
+				<-free
+			})
+		}
+	}
+	together.Wait()
+	for i := range runs {
+		if runs[i].alone && ctx.Err() == nil {
+			run(i)
+		}
+	}
+	if ctx.Err() != nil {
+		return all, fmt.Errorf("interrupted after %d of %d runs: %w", ended, len(runs), context.Cause(ctx))
 	}
 	return all, nil
 }

@@ -14,6 +14,7 @@ var testName = regexp.MustCompile(`^TestC([0-9]{2})[A-Z]`)
 type trial struct {
 	scenario, test, form string
 	seed                 uint64
+	alone                bool // see busy
 }
 
 func (r trial) String() string { return strings.TrimPrefix(r.test, "Test") }
@@ -39,6 +40,8 @@ var (
 	// of several tests of one of them this one is repeated so often
 	mostOf = map[string]string{"C2": "TestC02LeadersKilled", "C3": "TestC03LeaderPaused", "C4": "TestC04WorkerKilled", "C15": "TestC15Killed"}
 	long   = []string{"TestC01Steady", "TestC11OutOfMemory"}
+	// busy tests take the machine for themselves: nothing else runs beside them.
+	busy = []string{"TestC01Steady", "TestC13Million", "TestC14Hanging", "TestC14Targets", "TestC16Hostile", "TestC17Restarted", "TestC17Upgraded"}
 )
 
 // scenarioCount is how many there are: the whole must have a test of each.
@@ -58,7 +61,7 @@ func plan(tests []string, o *options) (runs []trial, err error) {
 	slices.Sort(tests)
 	add := func(test, form string, n int) {
 		for i := range n {
-			runs = append(runs, trial{scenarioOf(test), test, form, o.seed + uint64(i)})
+			runs = append(runs, trial{scenarioOf(test), test, form, o.seed + uint64(i), slices.Contains(busy, test)})
 		}
 	}
 	for _, test := range tests {
