@@ -39,7 +39,7 @@ func TestC03LeaderPaused(t *testing.T) {
 	}
 	f.spread(3)
 	footprints := f.footprints()
-	l := newLoad(f, pick3(600, 3_000, 6_000), pick3(12*time.Second, 12*time.Second, 30*time.Second))
+	l := newLoad(f, pick3(600, 3_000, 6_000), pick3(12*time.Second, 11*time.Second, 30*time.Second))
 	eventually(t, "firings", 10*time.Second, func() bool { return f.sink.Called(agent("a"), f.began) })
 
 	next := time.Now().Truncate(time.Second).Add(time.Second)

@@ -90,7 +90,7 @@ func TestC12Undecodable(t *testing.T) {
 		e := &ledger.Event{Key: p.Key}
 		f.journal.Sending(e)
 		how.ruin(f, keys[p.Key])
-		f.journal.Answered(e, ledger.Done, 0)
+		f.journal.Answered(ledger.Answer{Event: e, Result: ledger.Done})
 		if how.quarantine {
 			f.quarantined++
 		}

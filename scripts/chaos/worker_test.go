@@ -26,7 +26,7 @@ func TestC04WorkerKilled(t *testing.T) {
 	holding := f.newSink()
 	plans := make([]ledger.Plan, running)
 	for i := range plans {
-		plans[i] = ledger.HTTPPlan(fmt.Sprintf("running-%d", i), ledger.Spec{Every: 2, Count: 1}, holding.URL+"/hold")
+		plans[i] = ledger.HTTPPlan(fmt.Sprintf("running-%d", i), ledger.Spec{Every: 1, Count: 1}, holding.URL+"/hold")
 	}
 	if err := f.client.Create(t.Context(), plans...); err != nil {
 		t.Fatal(err)

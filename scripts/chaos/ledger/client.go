@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -55,7 +56,10 @@ const (
 	codeNotFound = 1003
 )
 
-// Create stores plans, at most BulkSize in a request. What is refused, or not
+// codesForGood say what is wrong with a plan itself: its time has passed, or its form.
+var codesForGood = []int{1002, 1006, 1007, 1008, 1009}
+
+// Create stores plans, at most BulkSize in a request. What is refused for now, or not
 // answered, is sent again until ctx ends.
 func (c *Client) Create(ctx context.Context, plans ...Plan) error {
 	for len(plans) > 0 {
@@ -83,26 +87,32 @@ func (c *Client) createBatch(ctx context.Context, plans []Plan) error {
 		c.Journal.Sending(events...)
 		answers, err := c.create(ctx, body, len(plans))
 		var again []Plan
+		var forGood error
+		last, results := err, make([]Answer, len(plans))
 		for i, e := range events {
+			results[i].Event = e
 			switch {
 			case err != nil, answers[i].Code == codeUnsure:
 				again = append(again, plans[i]) // stays Unknown
 			case answers[i].Code != 0:
-				err = fmt.Errorf("%s: %d %s", answers[i].Key, answers[i].Code, answers[i].Message)
-				e.Code = answers[i].Code
-				c.Journal.Answered(e, Refused, 0)
+				last = fmt.Errorf("%s: %d %s", answers[i].Key, answers[i].Code, answers[i].Message)
+				if slices.Contains(codesForGood, answers[i].Code) {
+					forGood = last
+				}
+				results[i].Result, results[i].Code = Refused, answers[i].Code
 				again = append(again, plans[i])
 			default:
-				c.Journal.Answered(e, Done, answers[i].NextDue)
+				results[i].Result, results[i].Due = Done, answers[i].NextDue
 			}
 		}
-		if len(again) == 0 {
-			return nil
+		c.Journal.Answered(results...)
+		if len(again) == 0 || forGood != nil {
+			return forGood
 		}
 		plans = again
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("create of %d plans: %w; the last answer: %w", len(plans), ctx.Err(), err)
+			return fmt.Errorf("create of %d plans: %w; the last answer: %w", len(plans), ctx.Err(), last)
 		case <-time.After(retryPause):
 		}
 	}
@@ -149,13 +159,13 @@ func (c *Client) Remove(ctx context.Context, key string) error {
 		switch {
 		case err != nil:
 		case answer.Code == 0, answer.Code == codeNotFound && asked:
-			c.Journal.Answered(e, Done, 0)
+			c.Journal.Answered(Answer{Event: e, Result: Done})
 			return nil
 		case answer.Code == codeNotFound:
-			c.Journal.Answered(e, Done, 0)
+			c.Journal.Answered(Answer{Event: e, Result: Done})
 			return ErrNotFound
 		case answer.Code != codeUnsure:
-			c.Journal.Answered(e, Refused, 0)
+			c.Journal.Answered(Answer{Event: e, Result: Refused, Code: answer.Code})
 			err = fmt.Errorf("%d %s", answer.Code, answer.Message)
 		}
 		select {

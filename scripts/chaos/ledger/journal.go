@@ -41,6 +41,7 @@ type Journal struct {
 	byKey  map[string][]*Event
 	order  []string
 	events int
+	lines  []byte // to be written
 	broken error
 }
 
@@ -73,8 +74,9 @@ func (j *Journal) Sending(events ...*Event) {
 	for _, e := range events {
 		e.Sent = now
 		j.add(e)
-		j.write(entry{Number: e.number, Time: now.UnixNano(), Key: e.Key, Spec: e.Spec})
+		j.line(entry{Number: e.number, Time: now.UnixNano(), Key: e.Key, Spec: e.Spec})
 	}
+	j.flush()
 }
 
 // add adds an event. The caller holds mu.
@@ -87,23 +89,44 @@ func (j *Journal) add(e *Event) {
 	j.byKey[e.Key] = append(j.byKey[e.Key], e)
 }
 
-// Answered notes the answer to a request; due is a create's first due second.
-func (j *Journal) Answered(e *Event, result Result, due int64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	e.Answered, e.Result, e.Due = time.Now(), result, due
-	j.write(entry{Number: e.number, Time: e.Answered.UnixNano(), Answered: true, Result: result, Due: due, Code: e.Code})
+// Answer is what a request was answered; Unknown: it was not.
+type Answer struct {
+	Event  *Event
+	Result Result
+	Due    int64
+	Code   int
 }
 
-// write adds a line to the file. The caller holds mu.
-func (j *Journal) write(e entry) {
-	line, err := json.Marshal(e)
-	if err == nil {
-		_, err = j.file.Write(append(line, '\n'))
+// Answered notes the answers to requests.
+func (j *Journal) Answered(answers ...Answer) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := time.Now()
+	for _, a := range answers {
+		if a.Result != Unknown {
+			e := a.Event
+			e.Answered, e.Result, e.Due, e.Code = now, a.Result, a.Due, a.Code
+			j.line(entry{Number: e.number, Time: now.UnixNano(), Answered: true, Result: e.Result, Due: e.Due, Code: e.Code})
+		}
 	}
+	j.flush()
+}
+
+// line adds a line to what flush writes. The caller holds mu.
+func (j *Journal) line(e entry) {
+	line, err := json.Marshal(e)
 	if err != nil {
 		j.broken = err
 	}
+	j.lines = append(append(j.lines, line...), '\n')
+}
+
+// flush writes the lines, in one write. The caller holds mu.
+func (j *Journal) flush() {
+	if _, err := j.file.Write(j.lines); err != nil {
+		j.broken = err
+	}
+	j.lines = j.lines[:0]
 }
 
 // ReadJournal reads what a journal wrote.

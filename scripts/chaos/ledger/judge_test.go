@@ -35,7 +35,7 @@ func (a asked) event(key string, spec *Spec, at time.Duration, result Result, du
 	a.Sending(e)
 	e.Sent = t0.Add(at)
 	if result != Unknown {
-		a.Answered(e, result, due)
+		a.Answered(Answer{Event: e, Result: result, Due: due})
 		e.Answered = e.Sent
 	}
 }
@@ -210,8 +210,8 @@ func TestJournalIsReadBack(t *testing.T) {
 	interval, calendar, gone := &Event{Key: "i", Spec: &Spec{Every: 2, Count: 3}}, &Event{Key: "c", Spec: &Spec{Calendar: EachMinute(7)}}, &Event{Key: "i"}
 	j.Sending(interval, calendar)
 	j.Sending(gone)
-	j.Answered(interval, Done, interval.Sent.Unix()+2)
-	j.Answered(calendar, Refused, 0)
+	j.Answered(Answer{Event: interval, Result: Done, Due: interval.Sent.Unix() + 2})
+	j.Answered(Answer{Event: calendar, Result: Refused})
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestSinkAndJudge(t *testing.T) {
 	e := &ledger.Event{Key: "k", Spec: &ledger.Spec{Every: 1, Count: 1}}
 	journal.Sending(e)
 	due := e.Sent.Unix() + 1
-	journal.Answered(e, ledger.Done, due)
+	journal.Answered(ledger.Answer{Event: e, Result: ledger.Done, Due: due})
 	if err := journal.Close(); err != nil {
 		t.Fatal(err)
 	}
