@@ -29,16 +29,19 @@ func scenarioOf(test string) string {
 }
 
 // How often the whole repeats: the scenarios where order is correctness thirty times,
-// all others five, and those that are about length once more, long.
+// all others five, the one that fires most as often as it takes for ten million in all,
+// and those that are about length once more, long.
 const (
 	repeatMost  = 30
 	repeatOther = 5
+	repeatTen   = 8
 )
 
 var (
 	most = []string{"C2", "C3", "C4", "C6", "C15"}
 	// of several tests of one of them this one is repeated so often
 	mostOf = map[string]string{"C2": "TestC02LeadersKilled", "C3": "TestC03LeaderPaused", "C4": "TestC04WorkerKilled", "C15": "TestC15Killed"}
+	ten    = "TestC13Million"
 	long   = []string{"TestC01Steady", "TestC11OutOfMemory"}
 	// busy tests take the machine for themselves: nothing else runs beside them.
 	busy = []string{"TestC01Steady", "TestC13Million", "TestC14Hanging", "TestC14Targets", "TestC16Hostile", "TestC17Restarted", "TestC17Upgraded"}
@@ -76,6 +79,8 @@ func plan(tests []string, o *options) (runs []trial, err error) {
 		default:
 			if slices.Contains(most, scenario) && (mostOf[scenario] == "" || mostOf[scenario] == test) {
 				add(test, o.form, repeatMost)
+			} else if test == ten {
+				add(test, o.form, repeatTen)
 			} else {
 				add(test, o.form, repeatOther)
 			}

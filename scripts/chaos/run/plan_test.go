@@ -13,7 +13,7 @@ func TestPlan(t *testing.T) {
 	for i := 1; i <= scenarioCount; i++ {
 		all = append(all, fmt.Sprintf("TestC%02dAny", i))
 	}
-	all[0], all[10], all[14] = "TestC01Steady", "TestC11OutOfMemory", "TestC15Killed"
+	all[0], all[10], all[12], all[14] = "TestC01Steady", "TestC11OutOfMemory", "TestC13Million", "TestC15Killed"
 	all[1], all[2], all[3] = "TestC02LeadersKilled", "TestC03LeaderPaused", "TestC04WorkerKilled"
 	all = append(all, "TestC01Balanced", "TestC04ReplicasKilled")
 	for _, row := range []struct {
@@ -24,7 +24,7 @@ func TestPlan(t *testing.T) {
 	}{
 		{"the whole", all, options{form: "full"}, "C01Balanced×5 full, C01Steady×5 full, C01Steady×1 long, C02LeadersKilled×30 full, C03LeaderPaused×30 full, C04ReplicasKilled×5 full, " +
 			"C04WorkerKilled×30 full, C05Any×5 full, C06Any×30 full, C07Any×5 full, C08Any×5 full, C09Any×5 full, C10Any×5 full, " +
-			"C11OutOfMemory×5 full, C11OutOfMemory×1 long, C12Any×5 full, C13Any×5 full, C14Any×5 full, C15Killed×30 full, C16Any×5 full, C17Any×5 full"},
+			"C11OutOfMemory×5 full, C11OutOfMemory×1 long, C12Any×5 full, C13Million×8 full, C14Any×5 full, C15Killed×30 full, C16Any×5 full, C17Any×5 full"},
 		{"a scenario", all, options{form: "full", scenarios: "C4"}, "C04ReplicasKilled×1 full, C04WorkerKilled×1 full"},
 		{"not C10 and more", all, options{form: "long", scenarios: "C1", repeat: 3}, "C01Balanced×3 long, C01Steady×3 long"},
 		{"two, one of them a test", all, options{form: "full", scenarios: "C04WorkerKilled,C16", repeat: 2}, "C04WorkerKilled×2 full, C16Any×2 full"},
