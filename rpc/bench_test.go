@@ -3,6 +3,7 @@ package rpc
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -100,4 +101,27 @@ func BenchmarkCreateMany(b *testing.B) {
 	}
 	wg.Wait()
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "plans/s")
+}
+
+// BenchmarkJSONRequests reads the bodies of bulk creates over HTTP, 1,000 plans each.
+func BenchmarkJSONRequests(b *testing.B) {
+	const plans = 1_000
+	var list []map[string]any
+	for i := range plans {
+		list = append(list, map[string]any{
+			"key": fmt.Sprintf("bench:%010d", i), "action": "http", "second": 3600, "count": 1,
+			"params": map[string]string{"url": "http://127.0.0.1:8000/hook?id=12345", "method": "POST", "body": "0123456789"},
+		})
+	}
+	body, err := json.Marshal(list)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if requests, err := jsonRequests(body, true); err != nil || len(requests) != plans {
+			b.Fatal(len(requests), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/plans, "ns/plan")
 }

@@ -1,12 +1,14 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -65,14 +67,14 @@ func planRequests(ctx context.Context, r *http.Request) (requests []scheduler.Re
 // list of objects, each of which says its own.
 func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 	notJSON := &statusError{http.StatusBadRequest, "the body is not a JSON object or a list of them"}
-	var items []json.RawMessage
-	list := firstByte(body) == '['
+	if !json.Valid(body) {
+		return nil, notJSON
+	}
+	body = bytes.TrimSpace(body)
+	items := []json.RawMessage{body}
+	list := body[0] == '['
 	if list {
-		if json.Unmarshal(body, &items) != nil {
-			return nil, notJSON
-		}
-	} else {
-		items = []json.RawMessage{body}
+		items = slices.Collect(elements(body))
 	}
 	if len(items) > maxBodyPlans {
 		return nil, &scheduler.FieldError{
@@ -81,16 +83,17 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 		}
 	}
 	requests := make([]scheduler.Request, len(items))
+	var o object
 	for i, item := range items {
-		var o object
-		if json.Unmarshal(item, &o) != nil || o == nil {
+		if item[0] != '{' {
 			return nil, notJSON
 		}
+		o.read(item)
 		timeout := put
 		if list {
 			method, err := o.text("method", "createTimeout")
 			if err == nil && method != "create" && method != "createTimeout" {
-				err = badJSONField(scheduler.ErrField, "method", o["method"], "create, createTimeout")
+				err = badJSONField(scheduler.ErrField, "method", o.field("method"), "create, createTimeout")
 			}
 			if err != nil {
 				key, _ := o.text("key", "")
@@ -109,24 +112,35 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 	return requests, nil
 }
 
-// firstByte returns the first byte of body that is not blank, 0 if none is.
-func firstByte(body []byte) byte {
-	for _, c := range body {
-		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
-			return c
-		}
-	}
-	return 0
-}
-
 // object is a JSON object. Of fields given twice the last counts, fields nobody
 // asks for are ignored, and null is as if not given.
-type object map[string]json.RawMessage
+type object []member
 
-// given says whether the object has the field.
-func (o object) given(name string) bool {
-	raw, ok := o[name]
-	return ok && string(raw) != "null"
+type member struct{ name, value json.RawMessage }
+
+// read makes o the object of a JSON text.
+func (o *object) read(text json.RawMessage) {
+	*o = (*o)[:0]
+	for name, value := range members(text) {
+		if bytes.IndexByte(name, '\\') >= 0 {
+			plain, _ := unquote(name)
+			name = json.RawMessage(`"` + plain + `"`)
+		}
+		*o = append(*o, member{name[1 : len(name)-1], value})
+	}
+}
+
+// field is the JSON of a field, nil if it is not given.
+func (o object) field(name string) json.RawMessage {
+	for _, m := range slices.Backward(o) {
+		if string(m.name) == name {
+			if string(m.value) == "null" {
+				return nil
+			}
+			return m.value
+		}
+	}
+	return nil
 }
 
 // request reads a plan. Absent fields are what they have always been here: any
@@ -144,7 +158,7 @@ func (o object) request(timeout bool) (r scheduler.Request, err error) {
 		return n
 	}
 	seconds := "seconds"
-	if !o.given(seconds) {
+	if o.field(seconds) == nil {
 		seconds = "second"
 	}
 	r = scheduler.Request{Key: text("key", ""), Action: text("action", "shell")}
@@ -166,31 +180,33 @@ func (o object) request(timeout bool) (r scheduler.Request, err error) {
 }
 
 // text reads a string.
-func (o object) text(name, fallback string) (s string, err error) {
-	if !o.given(name) {
+func (o object) text(name, fallback string) (string, error) {
+	raw := o.field(name)
+	if raw == nil {
 		return fallback, nil
 	}
-	if json.Unmarshal(o[name], &s) != nil {
-		return "", badJSONField(scheduler.ErrField, name, o[name], "a string")
+	s, ok := unquote(raw)
+	if !ok {
+		return "", badJSONField(scheduler.ErrField, name, raw, "a string")
 	}
 	return s, nil
 }
 
 // number reads an integer, also one in a string or with a fraction of 0.
 func (o object) number(name string, fallback int) (int, error) {
-	if !o.given(name) {
+	raw := o.field(name)
+	if raw == nil {
 		return fallback, nil
 	}
-	raw := string(o[name])
-	var s string
-	if json.Unmarshal(o[name], &s) == nil {
-		raw = strings.TrimSpace(s)
+	text, ok := unquote(raw)
+	if text = strings.TrimSpace(text); !ok {
+		text = string(raw)
 	}
-	n, err := strconv.Atoi(raw)
+	n, err := strconv.Atoi(text)
 	if err != nil {
-		f, ferr := strconv.ParseFloat(raw, 64)
+		f, ferr := strconv.ParseFloat(text, 64)
 		if n = int(f); ferr != nil || f != float64(n) || n < -1<<31 || n > 1<<40 {
-			return 0, badJSONField(scheduler.ErrField, name, o[name], "a whole number")
+			return 0, badJSONField(scheduler.ErrField, name, raw, "a whole number")
 		}
 	}
 	return n, nil
@@ -200,21 +216,18 @@ func (o object) number(name string, fallback int) (int, error) {
 // written.
 func (o object) params() (map[string]string, error) {
 	params := map[string]string{}
-	if !o.given("params") {
+	raw := o.field("params")
+	if raw == nil {
 		return params, nil
 	}
-	var raw map[string]json.RawMessage
-	if json.Unmarshal(o["params"], &raw) != nil {
-		return nil, badJSONField(scheduler.ErrParams, "params", o["params"], "an object of strings")
+	if raw[0] != '{' {
+		return nil, badJSONField(scheduler.ErrParams, "params", raw, "an object of strings")
 	}
-	for name, value := range raw {
+	for quoted, value := range members(raw) {
+		name, _ := unquote(quoted)
 		switch value[0] {
 		case '"':
-			var s string
-			if err := json.Unmarshal(value, &s); err != nil {
-				return nil, err
-			}
-			params[name] = s
+			params[name], _ = unquote(value)
 		case '{', '[', 'n':
 			// The value may be a secret: it is not shown.
 			return nil, badJSONField(scheduler.ErrParams, "params."+scheduler.Shorten(name, 64), nil, "a string, a number or a boolean")
