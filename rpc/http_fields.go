@@ -6,7 +6,7 @@ import (
 	"iter"
 )
 
-// What is known to be JSON is taken apart without being checked again. encoding/json
+// What is known to be JSON, in UTF-8, is taken apart without being checked again. encoding/json
 // checks a text anew at each level that it is taken apart at, and makes a map of each
 // object: that was half of what a bulk create cost.
 

@@ -3,6 +3,7 @@ package rpc
 import (
 	"encoding/json"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -16,6 +17,9 @@ func FuzzFields(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
+		if !utf8.Valid(text) {
+			return // no body is
+		}
 		var list []json.RawMessage
 		var fields map[string]json.RawMessage
 		isList, isObject := json.Unmarshal(text, &list) == nil && list != nil, json.Unmarshal(text, &fields) == nil && fields != nil
