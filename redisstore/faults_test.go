@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -429,6 +430,44 @@ func TestACancelledPutIsUnsure(t *testing.T) {
 	eventually(t, 5*time.Second, "the plan appears", func() bool { _, err := s.Get(timed, p.Key); return err == nil })
 	if !errors.Is(err, scheduler.ErrUnsure) {
 		t.Errorf("Put: %v; it took effect later, so that ErrUnsure was to be said", err)
+	}
+}
+
+// TestALostAnswerIsUnsure: what was done, and its answer lost with the connection, may have
+// been done, and that is said.
+func TestALostAnswerIsUnsure(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.NewProxy(t, server.Addr)
+	s := openStore(t, testOptions(proxy.Addr))
+	p := storetest.NewPlan("k")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := s.Put(ctx, []*scheduler.Plan{storetest.NewPlan("warm")})[0]; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(ctx, "warm"); err != nil { // Redis knows both scripts now
+		t.Fatal(err)
+	}
+	lose := func(call func(context.Context) error) error {
+		proxy.DropNextReplyMatching(func(request []byte) bool { return bytes.Contains(request, []byte("plan:k")) })
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		return call(ctx)
+	}
+	err := lose(func(ctx context.Context) error { return s.Put(ctx, []*scheduler.Plan{p})[0] })
+	if !errors.Is(err, scheduler.ErrUnsure) || errors.Is(err, scheduler.ErrStore) {
+		t.Errorf("Put: %v, want ErrUnsure", err)
+	}
+	if got, err := s.Get(ctx, "k"); err != nil || got.Revision != p.Revision {
+		t.Errorf("Get: %v, %v; want the plan: this has shown nothing", got, err)
+	}
+	err = lose(func(ctx context.Context) error { _, err := s.Remove(ctx, "k"); return err })
+	if !errors.Is(err, scheduler.ErrUnsure) || errors.Is(err, scheduler.ErrStore) {
+		t.Errorf("Remove: %v, want ErrUnsure", err)
+	}
+	if _, err := s.Get(ctx, "k"); !errors.Is(err, scheduler.ErrNotFound) {
+		t.Errorf("Get: %v, want ErrNotFound: this has shown nothing", err)
 	}
 }
 

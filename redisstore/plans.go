@@ -197,8 +197,8 @@ func (s *Store) collectIf(ctx context.Context, k *shardKeys, r reply) {
 // change runs put.lua or remove.lua. It is run again only where it says that it did
 // nothing: for want of the schedule of an action that this replica did not know, or,
 // once, because Redis' clock was set. build gets the names that schedules were asked
-// for by. An error other than scheduler.ErrUnsure is returned once what it was for
-// can no longer take effect.
+// for by. With an error other than scheduler.ErrUnsure what it was for has not taken
+// effect and will not; that one is returned once it can no longer.
 func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(deadline int64, names []string) invocation) (r reply, confirmed bool, err error) {
 	var names []string
 	for late := false; ; {
@@ -209,12 +209,13 @@ func (s *Store) change(ctx context.Context, op string, k *shardKeys, build func(
 		r, confirmed, err = s.runDurable(ctx, build(deadline, names))
 		switch {
 		case err != nil:
-			if deadline != 0 && !s.surelyNotSent(err) {
-				<-ctx.Done()
-				if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-					// The caller went away before the deadline that Redis was told.
-					err = fmt.Errorf("%w: %w", scheduler.ErrUnsure, err)
+			if !s.surelyNotSent(err) {
+				if deadline != 0 {
+					<-ctx.Done()
 				}
+				// It may have taken effect before its answer was lost, and, if the caller went
+				// away before the deadline that Redis was told, may still.
+				err = fmt.Errorf("%w: %w", scheduler.ErrUnsure, err)
 			}
 			return r, false, storeError(op, err)
 		case r.status == statusLate && (late || ctx.Err() != nil):

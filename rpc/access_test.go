@@ -779,6 +779,35 @@ func (u unsure) Put(ctx context.Context, plans []*scheduler.Plan) []error {
 	return errs
 }
 
+// TestUnsurePlans: of a bulk create each plan that may be stored says so.
+func TestUnsurePlans(t *testing.T) {
+	t.Parallel()
+	api := NewHTTPServer(newService(t, unsure{newStore(t)}), DefaultOptions()).api
+	body := strings.NewReader(`[{"key":"a","seconds":60,"count":1,"action":"noop"},{"key":"b","seconds":60,"count":1,"action":"noop"}]`)
+	data, err := api.create(t.Context(), httptest.NewRequest("PUT", "/v1/plan", body))
+	if !errors.Is(err, scheduler.ErrUnsure) {
+		t.Errorf("got %v, want ErrUnsure", err)
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []struct {
+		Key     string
+		Code    int    `json:"errcode"`
+		Due     int64  `json:"next_time"`
+		Message string `json:"errmsg"`
+	}
+	if err := json.Unmarshal(text, &got); err != nil || len(got) != 2 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	for i, key := range []string{"a", "b"} {
+		if g := got[i]; g.Key != key || g.Code != 1011 || g.Due == 0 || g.Message != "durability unknown" {
+			t.Errorf("%s: got %+v", key, g)
+		}
+	}
+}
+
 // TestAuditOfCreates: each way to store a plan tells whether it was created or
 // changed, or, where that is not known, that it was set.
 func TestAuditOfCreates(t *testing.T) {

@@ -66,7 +66,7 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 	return &forsun.ForsunCreateManyResult{Success: results}, nil
 }
 
-// stored says whether a plan is stored for all that err says.
+// stored says whether a plan is, or may be, stored for all that err says.
 func stored(err error) bool { return err == nil || errors.Is(err, scheduler.ErrUnsure) }
 
 // failMany turns the refusal of one of several requests into what is thrown. It

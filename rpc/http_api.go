@@ -112,10 +112,13 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 	var first error
 	for i, p := range plans {
 		a.audit.set(ctx, method, p, errs[i])
-		if stored(errs[i]) {
+		code, message, _ := wire.FromError(wire.Create, errs[i])
+		switch {
+		case errs[i] == nil:
 			answers[i] = newJSONPlan(p)
-		} else {
-			code, message, _ := wire.FromError(wire.Create, errs[i])
+		case stored(errs[i]):
+			answers[i] = jsonUnsure{newJSONPlan(p), code, message}
+		default:
 			answers[i] = jsonRefused{Key: p.Key, Code: code, Message: message}
 		}
 		if errs[i] != nil && first == nil {

@@ -104,6 +104,13 @@ type jsonRefused struct {
 	Message string    `json:"errmsg"`
 }
 
+// jsonUnsure stands in a list of plans for one that may be stored.
+type jsonUnsure struct {
+	*jsonPlan
+	Code    wire.Code `json:"errcode"`
+	Message string    `json:"errmsg"`
+}
+
 // jsonAttempt is a line of the history. Times are Unix seconds.
 type jsonAttempt struct {
 	Key      string            `json:"key"`

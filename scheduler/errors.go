@@ -20,7 +20,7 @@ var (
 	ErrTooLarge     = errors.New("too large")                      // over a size limit
 	ErrFull         = errors.New("store is full")                  // no room for another plan; nothing was stored
 	ErrStore        = errors.New("store failed")                   // the store refused or could not; nothing was stored
-	ErrUnsure       = errors.New("durability unknown")             // stored, but the wished copies did not confirm
+	ErrUnsure       = errors.New("durability unknown")             // stored, but the wished copies did not confirm; or the answer was lost: stored or not
 	ErrFenced       = errors.New("fenced: the lease is no longer") // another term leads this shard
 	ErrLeaseHeld    = errors.New("lease is held by another replica")
 	ErrLayout       = errors.New("the deployment has another layout")      // shards, zone or the like differ from what all replicas share: this one must not start

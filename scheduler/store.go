@@ -34,9 +34,9 @@ type PlanStore interface {
 	// of the key; its queued and running firings go on, but are not retried any
 	// more. A plan of the same key and revision as the stored one is left as it
 	// is. A quarantined plan of the key is forgotten. The answer has one error per
-	// plan, nil where it is stored: ErrFull, ErrStore, ErrUnsure. With a context
-	// that has a deadline, a plan answered with an error other than ErrUnsure will
-	// not appear later.
+	// plan, nil where it is stored: ErrFull, ErrStore, ErrUnsure. A plan answered with
+	// an error other than ErrUnsure is not stored; with a context that has a
+	// deadline, it will not appear later either.
 	//
 	// Where the error is nil, the plan's Replaced says whether a plan of its key was
 	// overwritten, in the same step: one that cannot be decoded, too; not one in
@@ -61,9 +61,9 @@ type PlanStore interface {
 	// retried). Queued and running firings go on, but are not retried any more.
 	// The answer comes only once the removal is durable; with the plan and
 	// ErrUnsure if it was done and the wished copies did not confirm, with no
-	// plan and ErrUnsure if they did not confirm that there is none. With a
-	// context that has a deadline, a removal answered with another error will
-	// not happen later. A plan that cannot be decoded is removed, too; what is
+	// plan and ErrUnsure if they did not confirm that there is none, or if it is
+	// not known what was done. A removal answered with another error has not
+	// happened; with a context that has a deadline, it will not later. A plan that cannot be decoded is removed, too; what is
 	// returned then has its Key only.
 	Remove(ctx context.Context, key string) (*Plan, error)
 

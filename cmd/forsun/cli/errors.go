@@ -127,7 +127,7 @@ func (s *session) hint(code wire.Code) string {
 			return "allowed: " + strings.Join(names, ", ")
 		}
 	case wire.DurabilityUnknown:
-		return "Redis has it, but no replica of Redis has confirmed that"
+		return "it may be done: Redis did not answer, or no replica of Redis has confirmed it"
 	}
 	return ""
 }
