@@ -58,6 +58,9 @@ type Verdict struct {
 	RolledBack int // calls that came again because the store had lost their claim, or finish
 	Undone     int // creates that were answered, that a rollback may undo, and of which nothing was seen after it
 
+	sources map[firing][]time.Time // creates by which that second is due, when they were sent
+	unknown map[string][]time.Time // creates of a key without an answer
+
 	P50, P99, Latest time.Duration           // lateness of the firings that were not rescued
 	BySecond         map[int64]time.Duration // the latest of each due second
 }
@@ -117,7 +120,10 @@ func Judge(j *Journal, receipts []Receipt, rules Rules) *Verdict {
 		calls[f] = append(calls[f], r)
 		last = max(last, r.Due)
 	}
-	v := &Verdict{Calls: len(receipts), Fired: len(calls), BySecond: make(map[int64]time.Duration)}
+	v := &Verdict{
+		Calls: len(receipts), Fired: len(calls), BySecond: make(map[int64]time.Duration),
+		sources: make(map[firing][]time.Time), unknown: make(map[string][]time.Time),
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	v.Plans = len(j.order)
@@ -165,6 +171,9 @@ func (v *Verdict) expect(expected map[firing]need, events []*Event, rules Rules,
 	for i, e := range effective {
 		if e.Result == Unknown {
 			free = append(free, window{e.Sent.Unix() - int64(rules.Unclaimed/time.Second) - 1, settled(i)})
+			if e.Spec != nil {
+				v.unknown[e.Key] = append(v.unknown[e.Key], e.Sent)
+			}
 			continue
 		}
 		undo := rules.undone(e)
@@ -193,6 +202,9 @@ func (v *Verdict) expect(expected map[firing]need, events []*Event, rules Rules,
 		}
 		for _, due := range e.Spec.dues(e.Due, last) {
 			f := firing{e.Key, due}
+			if due <= until {
+				v.sources[f] = append(v.sources[f], e.Sent)
+			}
 			switch {
 			case time.Unix(due, 0).Add(rules.Unclaimed).Before(replaced):
 				expected[f] = must
@@ -264,8 +276,12 @@ func (v *Verdict) received(expected map[firing]need, windows map[string][]window
 		} else {
 			v.rescued(&all[0], never, false, rules)
 		}
-		used := make(map[*Rollback]bool)
+		used, others := make(map[*Rollback]bool), 0
 		for i := 1; i < len(all); i++ {
+			if v.another(f, &all[i-1], &all[i], others) {
+				others++
+				continue
+			}
 			if rules.repeated(&all[i-1], &all[i], used) != nil {
 				v.RolledBack++
 				continue
@@ -283,6 +299,19 @@ func (v *Verdict) received(expected map[firing]need, windows map[string][]window
 	if n := len(lates); n > 0 {
 		v.P50, v.P99, v.Latest = lates[n/2], lates[n*99/100], lates[n-1]
 	}
+}
+
+// another says whether a call is not of the same firing again but of another plan of that
+// key, which is due in the same second: a plan can be replaced by one that is due in
+// a second in which it has fired already. Such a call has another id, if calls have ids, and
+// comes after its create was sent; others is how many have been explained so before.
+func (v *Verdict) another(f firing, before, r *Receipt, others int) bool {
+	if r.Firing != "" && r.Firing == before.Firing {
+		return false
+	}
+	creates := slices.Concat(v.sources[f], v.unknown[f.Key])
+	slices.SortFunc(creates, time.Time.Compare)
+	return others+1 < len(creates) && !creates[others+1].After(r.At)
 }
 
 // death is the last one that explains a call that is not the first of its firing: of
@@ -368,7 +397,7 @@ func (v *Verdict) ids(receipts []Receipt, rules Rules) {
 			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id is that of %s due %d", describe(r), was.Key, was.Due))
 		}
 		undone := slices.ContainsFunc(rules.Rollbacks, func(b Rollback) bool { return !b.Acknowledged && r.Due <= b.At.Unix() && r.At.After(b.At) })
-		if was, ok := ids[f]; ok && was != r.Firing && !undone {
+		if was, ok := ids[f]; ok && was != r.Firing && !undone && len(v.sources[f])+len(v.unknown[f.Key]) < 2 {
 			v.Wrong = append(v.Wrong, fmt.Sprintf("%s: the id was %s", describe(r), was))
 		}
 		firings[r.Firing], ids[f] = f, r.Firing

@@ -44,6 +44,12 @@ func (a asked) create(key string, spec Spec, at time.Duration) {
 	a.event(key, &spec, at, Done, spec.first(t0.Add(at).Unix()))
 }
 
+// late is a create that is answered later.
+func (a asked) late(key string, spec Spec, sent, answered time.Duration) {
+	a.create(key, spec, sent)
+	a.byKey[key][len(a.byKey[key])-1].Answered = t0.Add(answered)
+}
+
 func (a asked) remove(key string, at time.Duration) { a.event(key, nil, at, Done, 0) }
 
 // call is a receipt: of the second due after t0, received late after that.
@@ -51,6 +57,12 @@ func call(key string, due, attempt int, late time.Duration, agent string) Receip
 	second := t0.Unix() + int64(due)
 	at := time.Unix(second, 0).Add(late)
 	return Receipt{Firing: fmt.Sprint(key, second), Key: key, Due: second, Attempt: attempt, Agent: agent, At: at, Done: at}
+}
+
+// underID is a call with another id.
+func underID(r Receipt, id string) Receipt {
+	r.Firing = id
+	return r
 }
 
 // rules of these tests: a worker named a died 10 s after t0.
@@ -143,6 +155,23 @@ func TestJudgeKnowsChanges(t *testing.T) {
 			a.create("k", Spec{Every: 9, Count: 1}, 0)
 			a.create("k", Spec{Every: 4, Count: 1}, time.Second)
 		}, []Receipt{call("k", 5, 1, ms, "a"), call("k", 9, 1, ms, "a")}, "foreign: 1\n"},
+		{"replaced by one that is due in a second that has fired", func(a asked) {
+			a.create("k", Spec{Every: 9, Count: 1}, 0)
+			a.late("k", Spec{Every: 9, Count: 1}, 500*ms, 11*time.Second)
+		}, []Receipt{call("k", 9, 1, ms, "a"), underID(call("k", 9, 1, 2*time.Second, "b"), "other")}, ""},
+		{"the same, three times", func(a asked) {
+			a.create("k", Spec{Every: 9, Count: 1}, 0)
+			a.late("k", Spec{Every: 9, Count: 1}, 500*ms, 11*time.Second)
+		}, []Receipt{call("k", 9, 1, ms, "a"), underID(call("k", 9, 1, 2*time.Second, "b"), "other"), underID(call("k", 9, 1, 2500*ms, "b"), "third")}, "repeated: 1\nwrong: 1\n"},
+		{"the same, under one id", func(a asked) {
+			a.create("k", Spec{Every: 9, Count: 1}, 0)
+			a.late("k", Spec{Every: 9, Count: 1}, 500*ms, 11*time.Second)
+		}, []Receipt{call("k", 9, 1, ms, "a"), call("k", 9, 1, 2*time.Second, "b")}, "repeated: 1\nwrong: 1\n"},
+		{"replaced by one without an answer, which fired too", func(a asked) {
+			a.create("k", Spec{Every: 9, Count: 1}, 0)
+			a.event("k", &Spec{Every: 8, Count: 1}, time.Second, Unknown, 0)
+			a.create("k", Spec{Every: 5, Count: 1}, 11*time.Second)
+		}, []Receipt{call("k", 9, 1, ms, "a"), underID(call("k", 9, 1, 2*time.Second, "b"), "other"), call("k", 16, 1, ms, "a")}, ""},
 		{"no end", func(a asked) { a.create("k", Spec{Every: 9}, 0) }, []Receipt{call("k", 9, 1, ms, "a"), call("k", 18, 1, ms, "a"), call("k", 27, 1, ms, "a")}, ""},
 		{"calendar", func(a asked) { a.create("k", Spec{Calendar: EachMinute(7)}, 0) }, []Receipt{call("k", 7, 1, ms, "a")}, ""},
 		{"date", func(a asked) { a.create("k", Spec{Calendar: OnDate(t0.Add(9 * time.Second))}, 0) }, nil, "lost: 1\n"},
