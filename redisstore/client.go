@@ -138,6 +138,7 @@ func (o *Options) clientOption() rueidis.ClientOption {
 			ClientName:              c.ClientName,
 			TopologyRefreshInterval: topologyEvery,
 		}
+		o.followSentinels(&c)
 	}
 	return c
 }

@@ -19,6 +19,11 @@
 // Redis' settings. Claims of a lost second are made again under the same firing
 // ids.
 //
+// Behind Sentinel a server may take itself for the master that was replaced, and a
+// sentinel may say so, too. So all sentinels are asked when a server is connected to, and
+// the one that knows of the newest failover (SENTINEL MASTER, config-epoch) decides: see
+// sentinel.go.
+//
 // # Layout
 //
 // keys.go names every key, codec.go says what a plan looks like, firing.go a firing,

@@ -37,7 +37,7 @@ type Options struct {
 	Actions  []string
 
 	// DialTimeout bounds one attempt to connect, with TLS and login. A call that
-	// finds no connection waits that long at most.
+	// finds no connection waits that long at most, with Sentinel half a second more.
 	DialTimeout time.Duration
 
 	// ReplicaDurability makes Put and Remove wait until a replica of Redis has the
