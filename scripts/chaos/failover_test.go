@@ -62,8 +62,9 @@ func failover(s *trial, args ...string) (*sentinelFleet, ledger.Rollback) {
 	t := s.t
 	t.Helper()
 	// Sentinels point a replica at its master again that follows another address, after
-	// their time for a failover.
-	r := redistest.StartSentinel(t, 1, "appendonly yes", "sentinel failover-timeout mymaster 10000")
+	// their time for a failover. Where much else runs a server may not answer for a second
+	// and be no less alive.
+	r := redistest.StartSentinel(t, 1, "appendonly yes", "sentinel failover-timeout mymaster 10000", "sentinel down-after-milliseconds mymaster 2500")
 	args = append(args, "--driver=redis", fmt.Sprintf("--driver-redis-server-id=0-%d", shards-1),
 		"--driver-redis-sentinel-master="+r.MasterName, "--driver-redis-sentinel-addrs="+strings.Join(r.SentinelAddrs(), ","))
 	f := &sentinelFleet{fleet: newFleetOn(s, nil, args...), redis: r}
@@ -96,6 +97,9 @@ func failover(s *trial, args ...string) (*sentinelFleet, ledger.Rollback) {
 	link.Close()
 	master.Restart()
 	r.WaitOK()
+	if next := r.Master(); next != replica {
+		t.Fatalf("%s is the master, want the replica still: the sentinels have failed over again", next.Addr)
+	}
 	f.event("the old master follows")
 	return f, lost
 }
