@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,4 +163,30 @@ func BenchmarkMemory(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "plans/s")
 		})
 	}
+}
+
+// BenchmarkCreates is what creates of one plan each cost, of 16 callers.
+func BenchmarkCreates(b *testing.B) {
+	s := benchStore(b, testOptions(redistest.Start(b, "appendonly yes").Addr))
+	cpu := redisCPU(b, s)
+	var next atomic.Int64
+	var callers sync.WaitGroup
+	b.ResetTimer()
+	for range 16 {
+		callers.Go(func() {
+			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				p := storetest.NewPlan(fmt.Sprintf("plan-%011d", n), storetest.WithDue(time.Now().Unix()+86400),
+					storetest.WithParams(map[string]string{"url": strings.Repeat("x", 97)}))
+				if err := s.Put(ctx, []*scheduler.Plan{p})[0]; err != nil {
+					b.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64((redisCPU(b, s)-cpu).Nanoseconds())/float64(b.N)/1000, "redis-µs/op")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "plans/s")
 }

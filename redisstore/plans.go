@@ -89,8 +89,12 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 		b.plans, b.stored, b.index = append(b.plans, p), append(b.stored, stored), append(b.index, i)
 		b.bytes += len(stored)
 	}
+	put := s.putBatch
+	if len(plans) == 1 {
+		put = s.putOne
+	}
 	each(all, func(b *putBatch) {
-		answers, err := s.putBatch(ctx, b)
+		answers, err := put(ctx, b)
 		for n, i := range b.index {
 			errs[i] = err
 			switch {

@@ -29,6 +29,7 @@ type Store struct {
 	opened   time.Time     //
 	takes    atomic.Uint64 // takes of this process so far
 	scripts  scripts
+	gatherer gatherer // of creates
 	known    knownActions
 	largest  atomic.Int64 // plan read lately, bytes
 }
@@ -52,6 +53,7 @@ func loadScripts() scripts {
 // prepare sets what follows from opts.
 func (s *Store) prepare() {
 	s.keys = keyspace{s.opts.Prefix}
+	s.gatherer.patience = gatherMost
 	s.able = programSchemas()
 	if s.opts.schemas != nil {
 		s.able = *s.opts.schemas
