@@ -20,6 +20,7 @@ type eye struct {
 	bytes  float64
 
 	use      use
+	machine  ticks
 	redisCPU time.Duration
 	mallocs  uint64
 }
@@ -92,7 +93,7 @@ func (e *eye) count(ctx context.Context) (err error) {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	e.mallocs = m.Mallocs
+	e.mallocs, e.machine = m.Mallocs, machine()
 	e.use, err = e.r.use(ctx)
 	return err
 }
@@ -105,7 +106,7 @@ func (e *eye) end(ctx context.Context, res *Result) (err error) {
 	}
 	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 / float64(e.n) }
 	cpu, redis := each(e.use.cpu-before.use.cpu), each(e.redisCPU-before.redisCPU)
-	res.RSS, res.BytesPerPlan = e.use.rss, e.bytes
+	res.RSS, res.BytesPerPlan, res.Stolen = e.use.rss, e.bytes, e.machine.stolen(before.machine)
 	if res.Fired == 0 {
 		res.CPUCreate, res.RedisCreate = cpu, redis
 		return nil

@@ -34,6 +34,7 @@ type Result struct {
 	Others       *Late    `json:"other_clients_ms,omitempty"`          // how long other clients of Redis waited meanwhile
 	RedisCreate  float64  `json:"redis_cpu_us_per_create,omitempty"`   // of the plans that were created
 	CPUCreate    float64  `json:"forsund_cpu_us_per_create,omitempty"` // in this process clients included
+	Stolen       float64  `json:"stolen_percent"`                      // of the time that processors were wanted meanwhile: other guests of this machine's host had them
 	Total        float64  `json:"total_seconds"`
 }
 
@@ -94,8 +95,11 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 	if r.Others != nil {
 		fmt.Fprintf(w, "others    clients of that Redis waited p50 %.1f ms, p99 %.1f ms, max %.1f ms\n", r.Others.P50, r.Others.P99, r.Others.Max)
 	}
-	_, err := fmt.Fprintf(w, "memory    %d MB resident\n", r.RSS>>20)
-	return err
+	fmt.Fprintf(w, "memory    %d MB resident\n", r.RSS>>20)
+	if r.Stolen >= 1 {
+		fmt.Fprintf(w, "stolen    %.0f %% of the processors' time, by other guests of this machine's host: it can do better\n", r.Stolen)
+	}
+	return nil
 }
 
 // rss returns this process's resident memory in bytes, 0 where it cannot be read.
@@ -110,6 +114,45 @@ func rss() int64 {
 	}
 	pages, _ := strconv.ParseInt(fields[1], 10, 64)
 	return pages * int64(os.Getpagesize())
+}
+
+// ticks are processor time of the whole machine.
+type ticks struct{ busy, steal float64 }
+
+// machine returns what /proc/stat says since the start; nothing where there is none.
+func machine() (t ticks) {
+	stat, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(stat), "\n")
+	return readTicks(line)
+}
+
+// readTicks reads "cpu", user, nice, system, idle, iowait, irq, softirq, steal: proc(5).
+func readTicks(line string) (t ticks) {
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return ticks{}
+	}
+	for i, field := range fields[1:9] {
+		n, err := strconv.ParseFloat(field, 64)
+		switch {
+		case err != nil:
+			return ticks{}
+		case i == 7:
+			t.steal = n
+		case i != 3 && i != 4:
+			t.busy += n
+		}
+	}
+	return t
+}
+
+// stolen is which part of what was wanted since was not had, in percent.
+func (t ticks) stolen(since ticks) float64 {
+	stolen, busy := t.steal-since.steal, t.busy-since.busy
+	if stolen <= 0 {
+		return 0
+	}
+	return 100 * stolen / (stolen + busy)
 }
 
 // cpuTime returns what this process has used of all processors.
