@@ -40,6 +40,7 @@ func TestC03LeaderPaused(t *testing.T) {
 	f.spread(3)
 	footprints := f.footprints()
 	l := newLoad(f, pick3(600, 3_000, 6_000), pick3(12*time.Second, 11*time.Second, 30*time.Second))
+	time.Sleep(soonest * time.Second) // until then little is due, and maybe nothing in a's shards
 	eventually(t, "firings", 10*time.Second, func() bool { return f.sink.Called(agent("a"), f.began) })
 
 	next := time.Now().Truncate(time.Second).Add(time.Second)
