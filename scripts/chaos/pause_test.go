@@ -40,7 +40,15 @@ func TestC03LeaderPaused(t *testing.T) {
 	f.spread(3)
 	footprints := f.footprints()
 	l := newLoad(f, pick3(600, 3_000, 6_000), pick3(12*time.Second, 11*time.Second, 30*time.Second))
-	time.Sleep(soonest * time.Second) // until then little is due, and maybe nothing in a's shards
+	// At first few of them are due. a's shards have something in each second, and not so much
+	// that its claim comes to the proxy in pieces.
+	each := make([]ledger.Plan, 20)
+	for i := range each {
+		each[i] = f.plan(i, fmt.Sprintf("pulse-%d", i), ledger.Spec{Calendar: ledger.EachSecond()}, "/")
+	}
+	if err := f.client.Create(t.Context(), each...); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "firings", 10*time.Second, func() bool { return f.sink.Called(agent("a"), f.began) })
 
 	next := time.Now().Truncate(time.Second).Add(time.Second)
