@@ -71,10 +71,10 @@ func (h *held) put(ctx context.Context, p *scheduler.Plan, want error) {
 func (h *held) waiting() (n int, begun bool) {
 	h.s.gatherer.mu.Lock()
 	defer h.s.gatherer.mu.Unlock()
-	for _, c := range h.s.gatherer.by {
+	for _, waiting := range h.s.gatherer.by {
 		begun = true
-		if c.waiting != nil {
-			n += len(c.waiting.creates)
+		if waiting != nil {
+			n += len(waiting.creates)
 		}
 	}
 	return n, begun

@@ -53,7 +53,7 @@ func loadScripts() scripts {
 // prepare sets what follows from opts.
 func (s *Store) prepare() {
 	s.keys = keyspace{s.opts.Prefix}
-	s.gatherer.patience = gatherMost
+	s.gatherer = gatherer{patience: gatherMost, by: make(map[gathered]*gathering)}
 	s.able = programSchemas()
 	if s.opts.schemas != nil {
 		s.able = *s.opts.schemas

@@ -112,16 +112,17 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 	var first error
 	for i, p := range plans {
 		a.audit.set(ctx, method, p, errs[i])
-		code, message, _ := wire.FromError(wire.Create, errs[i])
-		switch {
-		case errs[i] == nil:
+		if errs[i] == nil {
 			answers[i] = newJSONPlan(p)
-		case stored(errs[i]):
+			continue
+		}
+		code, message, _ := wire.FromError(wire.Create, errs[i])
+		if stored(errs[i]) {
 			answers[i] = jsonUnsure{newJSONPlan(p), code, message}
-		default:
+		} else {
 			answers[i] = jsonRefused{Key: p.Key, Code: code, Message: message}
 		}
-		if errs[i] != nil && first == nil {
+		if first == nil {
 			first = &scheduler.RequestError{Index: i, Key: p.Key, Err: errs[i]}
 		}
 	}

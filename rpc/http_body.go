@@ -71,15 +71,20 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 		return nil, notJSON
 	}
 	body = bytes.TrimSpace(body)
-	items := []json.RawMessage{body}
+	items, n := []json.RawMessage{body}, 1
 	list := body[0] == '['
 	if list {
-		items = slices.Collect(elements(body))
+		items, n = nil, 0
+		for item := range elements(body) {
+			if n++; n <= maxBodyPlans {
+				items = append(items, item)
+			}
+		}
 	}
-	if len(items) > maxBodyPlans {
+	if n > maxBodyPlans {
 		return nil, &scheduler.FieldError{
 			Kind: scheduler.ErrTooLarge, Field: "body",
-			Value: fmt.Sprintf("%d plans", len(items)), Allowed: fmt.Sprintf("up to %d", maxBodyPlans),
+			Value: fmt.Sprintf("%d plans", n), Allowed: fmt.Sprintf("up to %d", maxBodyPlans),
 		}
 	}
 	requests := make([]scheduler.Request, len(items))

@@ -24,7 +24,7 @@ const (
 	BadField          Code = 1008
 	BadParams         Code = 1009
 	StoreFull         Code = 1010
-	DurabilityUnknown Code = 1011 // stored, but the wished copies did not confirm
+	DurabilityUnknown Code = 1011 // stored, but the wished copies did not confirm; or not known whether
 	NotAllowed        Code = 1012
 	TooLarge          Code = 1013
 )
@@ -55,6 +55,9 @@ func FromError(op Op, err error) (code Code, message string, unexpected bool) {
 		return code, name + "参数是必须的", false
 	case Unknown, SaveFailed, RemoveFailed:
 		return code, fixedMessage(code), true
+	case DurabilityUnknown: // for a cause only if the store's answer was lost
+		message = scheduler.ErrUnsure.Error()
+		return code, message, err.Error() != message
 	case BadTime, NotFound, UnknownAction:
 		return code, fixedMessage(code), false
 	default:

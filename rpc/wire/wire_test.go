@@ -43,6 +43,7 @@ func TestFromError(t *testing.T) {
 		{"params", wire.Create, field(scheduler.ErrParams), 1009, text, false},
 		{"full", wire.Create, scheduler.ErrFull, 1010, "store is full", false},
 		{"unsure", wire.Create, scheduler.ErrUnsure, 1011, "durability unknown", false},
+		{"an answer that was lost", wire.Remove, fmt.Errorf("remove plan: %w: read tcp 10.0.0.1:6379: reset", scheduler.ErrUnsure), 1011, "durability unknown", true},
 		{"not allowed", wire.Create, field(scheduler.ErrNotAllowed), 1012, text, false},
 		{"too large", wire.Create, field(scheduler.ErrTooLarge), 1013, text, false},
 	} {

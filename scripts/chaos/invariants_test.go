@@ -216,9 +216,6 @@ func (f *fleet) living() (all []*replica) {
 // tampered with.
 func TestInvariantsFind(t *testing.T) {
 	t.Parallel()
-	if form != formShort {
-		t.Skip("for go test")
-	}
 	s := scenario(t, "C2")
 	f := newFleet(s)
 	f.start("a")

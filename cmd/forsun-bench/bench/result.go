@@ -95,11 +95,11 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 	if r.Others != nil {
 		fmt.Fprintf(w, "others    clients of that Redis waited p50 %.1f ms, p99 %.1f ms, max %.1f ms\n", r.Others.P50, r.Others.P99, r.Others.Max)
 	}
-	fmt.Fprintf(w, "memory    %d MB resident\n", r.RSS>>20)
 	if r.Stolen >= 1 {
 		fmt.Fprintf(w, "stolen    %.0f %% of the processors' time, by other guests of this machine's host: it can do better\n", r.Stolen)
 	}
-	return nil
+	_, err := fmt.Fprintf(w, "memory    %d MB resident\n", r.RSS>>20)
+	return err
 }
 
 // rss returns this process's resident memory in bytes, 0 where it cannot be read.

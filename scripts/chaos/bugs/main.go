@@ -178,7 +178,8 @@ func (r row) run(ctx context.Context, dir string, out io.Writer) (wrong string) 
 		args = append(args, "-ldflags", "-X github.com/snower/forsun/scheduler.bug="+r.bug)
 	}
 	args = append(args, "-tags", tags, "./"+r.dir)
-	kept := filepath.Join(dir, label)
+	// Of its own: what a run without a bug printed is not written over by another's.
+	kept := filepath.Join(dir, label+"-"+strings.NewReplacer("/", "-", "=", "-").Replace(r.test))
 	if err := os.MkdirAll(kept, 0o700); err != nil {
 		return err.Error()
 	}

@@ -48,7 +48,7 @@ func main() {
 	flag.StringVar(&o.scenarios, "scenario", "", "run only `these`: C3, or the name of a test; several with commas")
 	flag.Uint64Var(&o.seed, "seed", 0, "the first run's `seed`, which replays its choices; each further run has the next one (default: any)")
 	flag.IntVar(&o.repeat, "repeat", 0, "run each test so `often` (default: without -scenario as the whole asks for, else once)")
-	flag.IntVar(&o.jobs, "jobs", max(1, runtime.NumCPU()*3/2), "run so many at a `time` of those that leave the machine idle mostly")
+	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU()*3/2, "run so many at a `time` of those that leave the machine idle mostly")
 	flag.StringVar(&o.form, "form", "full", "`short`, full, or long, which takes minutes each")
 	flag.StringVar(&o.results, "results", "", "write the table to this `file` (default: "+page+" if it is the whole, else none)")
 	flag.BoolVar(&o.add, "add", false, "add to the runs that the file has")
