@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -35,7 +36,7 @@ type Egress struct {
 
 // refusedByDefault are the networks that targets may not be in unless Egress.Allow
 // says so.
-func refusedByDefault() []refusedNetwork {
+var refusedByDefault = sync.OnceValue(func() []refusedNetwork { // asked for at each firing
 	network := netip.MustParsePrefix
 	const metadata = "metadata of cloud machines"
 	return []refusedNetwork{
@@ -48,7 +49,7 @@ func refusedByDefault() []refusedNetwork {
 		{network("192.0.0.192/32"), metadata},                                    // Oracle
 		{network("168.63.129.16/32"), "services of the host of a cloud machine"}, // Azure
 	}
-}
+})
 
 type refusedNetwork struct {
 	network netip.Prefix

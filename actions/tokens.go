@@ -19,18 +19,14 @@ import (
 // byte stays as it was stored. The values hold letters and digits only, so they
 // are safe inside a quoted SQL string or a JSON string.
 func tokens(f *scheduler.Firing) func(string) string {
-	var r *strings.Replacer // made for the first string that may need it: most plans have no token
+	// A strings.Replacer would be made for each firing, and cost 3 % of a redis plan's.
+	// One value cannot make another's token: they have none of its letters in order.
 	return func(s string) string {
 		if !strings.Contains(s, "${firing.") {
-			return s
+			return s // most plans have no token
 		}
-		if r == nil {
-			r = strings.NewReplacer(
-				"${firing.id}", string(f.ID()),
-				"${firing.due}", strconv.FormatInt(f.Due, 10),
-				"${firing.attempt}", strconv.Itoa(f.Attempt),
-			)
-		}
-		return r.Replace(s)
+		s = strings.ReplaceAll(s, "${firing.id}", string(f.ID()))
+		s = strings.ReplaceAll(s, "${firing.due}", strconv.FormatInt(f.Due, 10))
+		return strings.ReplaceAll(s, "${firing.attempt}", strconv.Itoa(f.Attempt))
 	}
 }
