@@ -77,12 +77,12 @@ func (s *Store) campaign(ctx context.Context, shard int, replica string) (none s
 	if k == nil {
 		return none, fmt.Errorf("%w: there is no such shard", scheduler.ErrStore)
 	}
-	vacant, err := s.lookAtLease(ctx, k)
+	vacant, left, err := s.lookAtLease(ctx, k)
 	if err != nil {
 		return none, err
 	}
 	if !vacant {
-		return none, scheduler.ErrLeaseHeld
+		return none, &scheduler.LeaseHeldError{Left: left}
 	}
 	r, err := s.run(ctx, invocation{script: scriptTerm, keys: []string{k.term}})
 	if err != nil {
@@ -178,36 +178,40 @@ type seenLease struct {
 	looks int
 }
 
-// lookAtLease tells whether a shard's lease is vacant. A lease that stands still for
-// longer than it can last is made vacant: Redis' clock was set back, and until it
-// has caught up nobody would lead. The clock here is this process's monotonic one.
-func (s *Store) lookAtLease(ctx context.Context, k *shardKeys) (vacant bool, err error) {
+// lookAtLease tells whether a shard's lease is vacant, and how long it lives else. A
+// lease that stands still for longer than it can last is made vacant: Redis' clock was
+// set back, and until it has caught up nobody would lead. The clock here is this process's monotonic one.
+func (s *Store) lookAtLease(ctx context.Context, k *shardKeys) (vacant bool, left time.Duration, err error) {
 	b := s.client.B()
 	answers := s.client.DoMulti(ctx, b.Get().Key(k.leader).Build(), b.Pttl().Key(k.leader).Build())
 	value, err := answers[0].ToString()
 	if rueidis.IsRedisNil(err) {
 		s.stuck.forget(k.id)
-		return true, nil
+		return true, 0, nil
 	}
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
-	left, err := answers[1].AsInt64()
+	ms, err := answers[1].AsInt64()
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
-	if !s.stuck.look(k.id, value, left, s.opts.LeaseTTL, time.Now()) {
-		return false, nil
+	left = time.Duration(max(ms, 0)) * time.Millisecond // −2: gone meanwhile
+	if ms == -1 {                                       // for ever
+		left = s.opts.LeaseTTL
 	}
-	r, err := s.run(ctx, invocation{script: scriptUnseat, keys: []string{k.leader}, args: []string{value, strconv.FormatInt(left, 10)}})
+	if !s.stuck.look(k.id, value, ms, s.opts.LeaseTTL, time.Now()) {
+		return false, left, nil
+	}
+	r, err := s.run(ctx, invocation{script: scriptUnseat, keys: []string{k.leader}, args: []string{value, strconv.FormatInt(ms, 10)}})
 	if err != nil || r.status != 0 {
-		return false, err
+		return false, left, err
 	}
 	s.stuck.forget(k.id)
 	term, replica := parseLease(value)
-	s.log.Warn().Int("shard", k.id).Uint64("term", term).Str("replica", replica).Dur("left_ms", time.Duration(left)*time.Millisecond).
+	s.log.Warn().Int("shard", k.id).Uint64("term", term).Str("replica", replica).Dur("left_ms", left).
 		Msg("a lease that nobody renewed did not run out (was the clock of Redis set back?): taken away")
-	return true, nil
+	return true, 0, nil
 }
 
 // look notes a look at a lease with left milliseconds left (−1: for ever), and tells

@@ -288,8 +288,9 @@ func TestAStuckLeaseIsTakenAway(t *testing.T) {
 		if l, err = a.Renew(testContext(t), l); err != nil {
 			t.Fatalf("Renew: %v", err)
 		}
-		if _, err := b.Campaign(testContext(t), 0, "b"); !errors.Is(err, scheduler.ErrLeaseHeld) {
-			t.Fatalf("Campaign for a lease that is renewed: %v", err)
+		held := (*scheduler.LeaseHeldError)(nil)
+		if _, err := b.Campaign(testContext(t), 0, "b"); !errors.As(err, &held) || held.Left <= o.LeaseTTL/2 || held.Left > o.LeaseTTL {
+			t.Fatalf("Campaign for a lease that was renewed just now: %v, %+v, want that up to %v of it are left", err, held, o.LeaseTTL)
 		}
 	}
 }

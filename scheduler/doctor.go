@@ -265,12 +265,12 @@ func judgeReplicas(l looked) (all []Finding) {
 	return all
 }
 
-// side says on which side of another a clock is, and how far.
+// side says on which side of another a clock is, and how far, in tenths of a second.
 func side(d time.Duration) string {
 	if d < 0 {
-		return fmt.Sprintf("%v behind", -d.Round(time.Millisecond))
+		return fmt.Sprintf("%v behind", -d.Round(100*time.Millisecond))
 	}
-	return fmt.Sprintf("%v ahead of", d.Round(time.Millisecond))
+	return fmt.Sprintf("%v ahead of", d.Round(100*time.Millisecond))
 }
 
 // clocksOf lists the clocks of replicas, as they differ from the store's.

@@ -13,6 +13,9 @@ import (
 const (
 	renewEvery    = 500 * time.Millisecond
 	campaignEvery = 250 * time.Millisecond
+	// bidAfter is how long after a lease is to have run out the next bid comes: Redis
+	// tells what is left in milliseconds, cut off.
+	bidAfter = 2 * time.Millisecond
 	// stallAfter is how long the shard loop may take to come round before its
 	// lease is left to run out: a loop that hangs while its lease lives would be a
 	// silent stall.
@@ -61,6 +64,7 @@ func (el *elector) run(ctx context.Context) {
 			}
 		}
 		lease, err := el.campaign(ctx)
+		pause := campaignEvery
 		switch {
 		case err == nil:
 			Failpoint("after-lock")
@@ -76,6 +80,9 @@ func (el *elector) run(ctx context.Context) {
 			continue
 		case errors.Is(err, ErrLeaseHeld):
 			quiet = false
+			if held := (*LeaseHeldError)(nil); errors.As(err, &held) {
+				pause = min(pause, max(held.Left, 0)+bidAfter)
+			}
 		case ctx.Err() == nil && !quiet:
 			quiet = true
 			el.e.counters.StoreErrors.Add(1)
@@ -84,7 +91,7 @@ func (el *elector) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-el.s.vacant:
-		case <-time.After(campaignEvery):
+		case <-time.After(pause):
 		}
 		if over := el.overShare(); over > 0 {
 			sleep(ctx, min(time.Duration(over)*bidDelay, bidDelayMost))

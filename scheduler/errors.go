@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // The kinds of failure a caller can tell apart with errors.Is. rpc maps them to
@@ -28,6 +29,15 @@ var (
 	ErrClosed       = errors.New("closed")
 	ErrShuttingDown = errors.New("shutting down")
 )
+
+// LeaseHeldError is ErrLeaseHeld of a store that knows when the lease runs out, unless
+// it is renewed.
+type LeaseHeldError struct{ Left time.Duration }
+
+func (e *LeaseHeldError) Error() string { return ErrLeaseHeld.Error() }
+
+// Unwrap returns ErrLeaseHeld.
+func (e *LeaseHeldError) Unwrap() error { return ErrLeaseHeld }
 
 // FieldError says which field of a request cannot be accepted, with which
 // value, and what is allowed. It unwraps to one of the kinds above.

@@ -111,7 +111,8 @@ type LeaseStore interface {
 	// while a store is open.
 	ShardIDs() []int
 
-	// Campaign bids for a vacant lease: ErrLeaseHeld if it is not. It never
+	// Campaign bids for a vacant lease: ErrLeaseHeld, or better a LeaseHeldError, if it
+	// is not. It never
 	// takes a lease from a holder that renews it.
 	Campaign(ctx context.Context, shard int, replica string) (Lease, error)
 

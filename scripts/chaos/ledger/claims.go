@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Claims watches what a Redis is told (MONITOR) for claims that it accepts, and holds
@@ -15,6 +16,7 @@ type Claims struct {
 	mu       sync.Mutex
 	pending  *claim // of the script that runs
 	last     map[string]claim
+	times    map[string][]time.Time // when claims were accepted, by shard
 	accepted int
 	problems []string
 }
@@ -55,11 +57,23 @@ func (c *Claims) See(line string) {
 	if c.last == nil {
 		c.last = make(map[string]claim)
 	}
+	if c.times == nil {
+		c.times = make(map[string][]time.Time)
+	}
+	c.times[now.shard] = append(c.times[now.shard], now.time())
 	c.accepted++
 	if before, ok := c.last[now.shard]; ok && (now.term < before.term || now.term == before.term && now.lease != before.lease) {
 		c.problems = append(c.problems, fmt.Sprintf("%sclaimed under %s at %s after a claim under %s at %s", now.shard, now.lease, now.at, before.lease, before.at))
 	}
 	c.last[now.shard] = now
+}
+
+// time is when it came, by the clock of Redis.
+func (c *claim) time() time.Time {
+	seconds, micros, _ := strings.Cut(c.at, ".")
+	s, _ := strconv.ParseInt(seconds, 10, 64)
+	us, _ := strconv.ParseInt(micros, 10, 64)
+	return time.Unix(s, us*1000)
 }
 
 // readClaim is the claim that a call of a script is, or nil: no other script has these
@@ -112,6 +126,20 @@ func (c *Claims) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = nil
+}
+
+// Next is how long after at the last of the shards had a claim accepted again; of those
+// that had none any more, to the end, it knows nothing. shards says how many had.
+func (c *Claims) Next(at time.Time) (longest time.Duration, shards int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, times := range c.times {
+		if i := slices.IndexFunc(times, at.Before); i >= 0 {
+			longest = max(longest, times[i].Sub(at))
+			shards++
+		}
+	}
+	return longest, shards
 }
 
 // Found returns how many accepted claims were seen, and the evidence against them.

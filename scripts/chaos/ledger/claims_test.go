@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // scriptLines are what MONITOR says of a claim: of the script, and of what it does.
@@ -67,5 +68,12 @@ func TestClaims(t *testing.T) {
 	}
 	if accepted, problems := c.Found(); accepted != 2 || problems != nil {
 		t.Errorf("after the store lost the terms: %d accepted, %q", accepted, problems)
+	}
+	at := time.Unix(1795345900, 123000000)
+	if longest, shards := c.Next(at); longest != 456*time.Microsecond || shards != 1 {
+		t.Errorf("the next claim of %d shards came after %s, want 456µs, 1", shards, longest)
+	}
+	if longest, shards := c.Next(at.Add(time.Second)); longest != 0 || shards != 0 {
+		t.Errorf("after the last claim: %d shards, %s, want none", shards, longest)
 	}
 }
