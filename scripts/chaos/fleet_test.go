@@ -398,6 +398,13 @@ func (f *fleet) leader(shard int) (r *replica, lease string) {
 	return nil, lease
 }
 
+// aLeader is the replica that leads a shard; it waits while one is handed over.
+func (f *fleet) aLeader(shard int) (r *replica) {
+	f.t.Helper()
+	eventually(f.t, "a leader", 20*time.Second, func() bool { r, _ = f.leader(shard); return r != nil })
+	return r
+}
+
 // spread waits until every shard has a leader, and each of n replicas leads one.
 func (f *fleet) spread(n int) {
 	f.t.Helper()

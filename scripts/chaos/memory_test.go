@@ -30,10 +30,7 @@ func TestC11OutOfMemory(t *testing.T) {
 	began := time.Now()
 	c := newCreates(f, "stream", l.end.Add(-5*time.Second))
 	time.Sleep(full/3 + time.Duration(f.rand.IntN(1000))*time.Millisecond)
-	victim, _ := f.leader(f.rand.IntN(f.shards))
-	if victim == nil {
-		t.Fatal("no leader")
-	}
+	victim := f.aLeader(f.rand.IntN(f.shards))
 	f.kill(victim.name, true)
 	time.Sleep(downFor)
 	f.start(victim.name) // with no memory, too
