@@ -159,9 +159,11 @@ func (s *Store) mend(ctx context.Context, k *shardKeys, m mending) (cleared int,
 		return 0, err
 	}
 	n, err := firstNumber(r)
-	if n == 1 && m.bad != "" {
-		s.log.Error().Int("shard", k.id).Str("key", m.key).Str("reason", m.bad).Msg("a plan cannot be decoded; it was put into quarantine")
+	if err != nil || len(r.values) < 2 {
+		return int(n), err
 	}
+	why, err := r.values[1].ToString()
+	s.log.Error().Int("shard", k.id).Str("key", m.key).Str("reason", why).Msg("a plan cannot be decoded; it was put into quarantine")
 	return int(n), err
 }
 

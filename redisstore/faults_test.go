@@ -319,6 +319,8 @@ func TestPlansThatNobodyCanRead(t *testing.T) {
 			b.redis("SET", b.k.plan(key), stored)
 			if got := b.claim(p)[0]; got.Result != scheduler.ClaimBad && got.Result != scheduler.ClaimGone && got.Result != scheduler.ClaimChanged {
 				t.Errorf("%q: claimed: %v", stored, got.Result)
+			} else if n := b.redis("HEXISTS", b.k.quarantine, key); stored == "" && (got.Result != scheduler.ClaimBad || n != int64(1)) {
+				t.Errorf("emptied: claim answers %v, %v in quarantine, want %v and 1", got.Result, n, scheduler.ClaimBad)
 			}
 
 			spoil()

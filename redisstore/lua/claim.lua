@@ -39,7 +39,7 @@ for i = 1, count do
     local n, s = match(v, '^(%d+) *,"last_timeout":%-?%d+ *,"status":(%-?[01]) ?,"', 72)
     fired, status, rest = n and n + 1, s, 122
   end
-  if v == '' then answer = 'G'; gone[#gone + 1] = key
+  if v == '' and call('EXISTS', name) == 0 then answer = 'G'; gone[#gone + 1] = key
   elseif not same then
     answer = 'H' -- unless it is none of ours any more, or cannot be read
     rest = type(v) == 'string' and find(v, '"action":"', 56, true)

@@ -456,11 +456,26 @@ func (f *fleet) judge(rules ledger.Rules, bound time.Duration) *ledger.Verdict {
 // nothing is a dead letter, or in quarantine, that need not be.
 func (f *fleet) rest() {
 	f.t.Helper()
+	var sum shardSums
+	defer func() {
+		if f.t.Failed() {
+			f.t.Logf("%+v, want %d dead letters and %d in quarantine", sum, f.deadLetters, f.quarantined)
+			if f.redis != nil {
+				for shard := range f.shards {
+					f.t.Logf("shard %d: quarantine %q, backlog %q", shard, redistest.Do(f.t, f.redis.Addr, "HKEYS", f.tag(shard)+"quarantine"),
+						redistest.Do(f.t, f.redis.Addr, "HGETALL", f.tag(shard)+"backlog"))
+				}
+				s := f.stock()
+				f.t.Logf("left: scheduled %v, under way %q", s.Scheduled, s.Underway)
+			}
+		}
+	}()
 	eventually(f.t, "nothing to be under way", 30*time.Second, func() bool {
-		sum, ok := f.sums()
+		now, ok := f.sums()
 		if !ok {
 			return false
 		}
+		sum = now
 		if sum.Dead > f.deadLetters || sum.Quarantined > f.quarantined {
 			f.t.Fatalf("%d dead letters, %d plans in quarantine, want %d and %d", sum.Dead, sum.Quarantined, f.deadLetters, f.quarantined)
 		}
