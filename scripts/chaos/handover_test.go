@@ -47,7 +47,7 @@ func (f *fleet) handOvers(stops []time.Time, promised time.Duration, least int) 
 	f.t.Helper()
 	stopped, longest := 0, time.Duration(0)
 	all := f.leaderships()
-	for i, l := range all {
+	for _, l := range all {
 		from := l.Time
 		switch l.Message {
 		case "resigned":
@@ -61,14 +61,16 @@ func (f *fleet) handOvers(stops []time.Time, promised time.Duration, least int) 
 		default:
 			continue
 		}
-		next := slices.IndexFunc(all[i:], func(n leadership) bool { return n.Shard == l.Shard && n.Message == "leading" })
-		if next < 0 {
+		// By its term: within a millisecond the order is not known.
+		i := slices.IndexFunc(all, func(n leadership) bool { return n.Shard == l.Shard && n.Message == "leading" && n.Term > l.Term })
+		if i < 0 {
 			continue // the fleet ended
 		}
-		took := all[i+next].Time.Sub(from)
-		f.event("shard %d: from term %d to term %d in %s, %s", l.Shard, l.Term, all[i+next].Term, took, l.Message)
+		next := all[i]
+		took := next.Time.Sub(from)
+		f.event("shard %d: from term %d to term %d in %s, %s", l.Shard, l.Term, next.Term, took, l.Message)
 		if longest = max(longest, took); took > promised {
-			f.t.Errorf("shard %d, from term %d to %d: it took %s to hand it over, want at most %s", l.Shard, l.Term, all[i+next].Term, took, promised)
+			f.t.Errorf("shard %d, from term %d to %d: it took %s to hand it over, want at most %s", l.Shard, l.Term, next.Term, took, promised)
 		}
 		if l.Message == "resigned" {
 			stopped++

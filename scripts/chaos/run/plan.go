@@ -34,7 +34,7 @@ func scenarioOf(test string) string {
 const (
 	repeatMost  = 30
 	repeatOther = 5
-	repeatTen   = 7
+	repeatTen   = 8
 )
 
 var (

@@ -24,7 +24,7 @@ func TestPlan(t *testing.T) {
 	}{
 		{"the whole", all, options{form: "full"}, "C01Balanced×5 full, C01Steady×5 full, C01Steady×1 long, C02LeadersKilled×30 full, C03LeaderPaused×30 full, C04ReplicasKilled×5 full, " +
 			"C04WorkerKilled×30 full, C05Any×5 full, C06Any×30 full, C07Any×5 full, C08Any×5 full, C09Any×5 full, C10Any×5 full, " +
-			"C11OutOfMemory×5 full, C11OutOfMemory×1 long, C12Any×5 full, C13Million×7 full, C14Any×5 full, C15Killed×30 full, C16Any×5 full, C17Any×5 full"},
+			"C11OutOfMemory×5 full, C11OutOfMemory×1 long, C12Any×5 full, C13Million×8 full, C14Any×5 full, C15Killed×30 full, C16Any×5 full, C17Any×5 full"},
 		{"a scenario", all, options{form: "full", scenarios: "C4"}, "C04ReplicasKilled×1 full, C04WorkerKilled×1 full"},
 		{"not C10 and more", all, options{form: "long", scenarios: "C1", repeat: 3}, "C01Balanced×3 long, C01Steady×3 long"},
 		{"two, one of them a test", all, options{form: "full", scenarios: "C04WorkerKilled,C16", repeat: 2}, "C04WorkerKilled×2 full, C16Any×2 full"},
