@@ -180,7 +180,8 @@ type seenLease struct {
 
 // lookAtLease tells whether a shard's lease is vacant, and how long it lives else. A
 // lease that stands still for longer than it can last is made vacant: Redis' clock was
-// set back, and until it has caught up nobody would lead. The clock here is this process's monotonic one.
+// set back, and until it has caught up nobody would lead. The clock here is this
+// process's monotonic one.
 func (s *Store) lookAtLease(ctx context.Context, k *shardKeys) (vacant bool, left time.Duration, err error) {
 	b := s.client.B()
 	answers := s.client.DoMulti(ctx, b.Get().Key(k.leader).Build(), b.Pttl().Key(k.leader).Build())

@@ -112,8 +112,7 @@ type LeaseStore interface {
 	ShardIDs() []int
 
 	// Campaign bids for a vacant lease: ErrLeaseHeld, or better a LeaseHeldError, if it
-	// is not. It never
-	// takes a lease from a holder that renews it.
+	// is not. It never takes a lease from a holder that renews it.
 	Campaign(ctx context.Context, shard int, replica string) (Lease, error)
 
 	// Renew prolongs a lease: ErrFenced once it is no longer the current one.

@@ -86,15 +86,17 @@ func (f *fleet) outages(next func() string, first, period time.Duration, end tim
 	}
 }
 
-// claimed judges how soon after leaders were killed every shard claims again, beyond
-// what a busy machine adds to a claim.
+// busyMachine is what a machine that is busy with other runs may add to a takeover.
+const busyMachine = time.Second
+
+// claimed judges how soon after leaders were killed every shard claims again.
 func (f *fleet) claimed(claims *ledger.Claims, kills []time.Time) {
 	f.t.Helper()
 	for _, at := range kills {
 		took, of := claims.Next(at)
 		f.event("after the kill at %s %d shards claim within %s", at.Format("05.000"), of, took.Round(time.Millisecond))
-		if took > claimWithin+time.Second || of == 0 {
-			f.t.Errorf("after the kill at %s %d shards claimed again, the last %s later, want %s", at.Format("05.000"), of, took, claimWithin)
+		if took > claimWithin+busyMachine || of == 0 {
+			f.t.Errorf("after the kill at %s %d shards claimed again, the last %s later, want %s, and %s on a busy machine", at.Format("05.000"), of, took, claimWithin, claimWithin+busyMachine)
 		}
 	}
 }
