@@ -35,7 +35,12 @@ type storedAttempt struct {
 
 // encodeAttempt returns the line of a, without its beginning if it is to be retried.
 func encodeAttempt(a *scheduler.Attempt, retry bool) string {
-	return string(appendAttempt(make([]byte, 0, 256+len(a.Output)+len(a.Error)), a, retry))
+	return string(appendAttempt(make([]byte, 0, attemptRoom(a)), a, retry))
+}
+
+// attemptRoom is about how long a line is.
+func attemptRoom(a *scheduler.Attempt) int {
+	return 256 + len(a.Key) + len(a.Action) + len(a.Output) + len(a.Error)
 }
 
 func appendAttempt(b []byte, a *scheduler.Attempt, retry bool) []byte {

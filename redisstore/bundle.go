@@ -30,7 +30,7 @@ const bundleBytes = 64 << 10
 var errBundle = errors.New("not a bundle")
 
 // appendBundled appends a firing that is claimed of plan to a bundle.
-func appendBundled(b []byte, head, tail, plan string) []byte {
+func appendBundled(b, head, tail []byte, plan string) []byte {
 	b = strconv.AppendInt(b, int64(len(head)), 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, int64(len(tail)), 10)

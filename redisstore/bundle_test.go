@@ -293,7 +293,7 @@ func TestHandOutComparesWithWhatWasRead(t *testing.T) {
 // FuzzBundle: whatever stands in a bundle, reading it ends, and what was written is read.
 func FuzzBundle(f *testing.F) {
 	id := strings.Repeat("0af3", 8)
-	f.Add(string(appendBundled(nil, id+" 3 5 0 1 1 ", " 0 1 0 k", "abc")))
+	f.Add(string(appendBundled(nil, []byte(id+" 3 5 0 1 1 "), []byte(" 0 1 0 k"), "abc")))
 	f.Add("1 2 3\n")
 	f.Add("-1 99999999999999999999 3\nabc")
 	f.Fuzz(func(t *testing.T, stored string) {
@@ -301,7 +301,7 @@ func FuzzBundle(f *testing.F) {
 		if err == nil && len(all)*38 > len(stored) {
 			t.Errorf("%d firings of %d bytes", len(all), len(stored))
 		}
-		again, err := parseBundle(string(appendBundled(nil, id, "", stored)))
+		again, err := parseBundle(string(appendBundled(nil, []byte(id), nil, stored)))
 		if err != nil || len(again) != 1 || again[0].size != len(stored) || again[0].id != id {
 			t.Errorf("read back: %v, %v", again, err)
 		}

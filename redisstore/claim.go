@@ -112,7 +112,8 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 			continue
 		}
 		page.Plans = append(page.Plans, p)
-		k.read.add(p.Clone(), v, edits)
+		own := *p
+		k.read.add(&own, v, edits)
 		last.second = p.Due // or nearly, if the last cannot be read
 	}
 	if len(stored) < len(keys) || len(keys) == limit {
@@ -264,7 +265,7 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 		id := string(scheduler.NewFiringID(claim.Key, claim.Revision, claim.FireDue))
 		fire := clamp(claim.FireDue)
 		keys = append(keys, k.plan(claim.Key), k.firing(id))
-		args = append(args, claim.Key, planHead(claim.Revision, claim.Due), entryHead(id, c.plans[i].size, fire, claim.Missed), strconv.FormatInt(claim.Next, 10))
+		args = append(args, claim.Key, planHead(claim.Revision, claim.Due), string(appendEntryHead(nil, id, c.plans[i].size, fire, claim.Missed)), strconv.FormatInt(claim.Next, 10))
 		sent = append(sent, i)
 		latest, bytes = max(latest, fire), bytes+c.plans[i].size
 		if p := c.plans[i].plan; p == nil || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
@@ -325,6 +326,7 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 	}
 	bundle := make([]byte, 0, bytes+160*len(c.claims))
 	all := make([]int, len(c.claims))
+	var head, tail []byte     // of one firing's line
 	for i := range c.claims { // of different plans: see together
 		all[i] = i
 		claim, read := &c.claims[i], &c.plans[i]
@@ -332,14 +334,18 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 		if !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
 			return edits, false, nil
 		}
-		if begins := planHead(claim.Revision, claim.Due); !strings.HasPrefix(read.stored, begins) {
+		if !hasPlanHead(read.stored, claim.Revision, claim.Due) {
 			return edits, false, nil
 		}
 		fire := clamp(claim.FireDue)
 		latest = max(latest, fire)
 		id := string(scheduler.NewFiringID(claim.Key, claim.Revision, claim.FireDue))
-		bundle = appendBundled(bundle, entryHead(id, read.size, fire, claim.Missed)+" ",
-			" "+strconv.FormatInt(claim.Next, 10)+" "+strconv.Itoa(p.Fired+1)+" "+strconv.Itoa(int(p.Status))+" "+claim.Key, read.stored)
+		head = append(appendEntryHead(head[:0], id, read.size, fire, claim.Missed), ' ')
+		tail = strconv.AppendInt(append(tail[:0], ' '), claim.Next, 10)
+		tail = strconv.AppendInt(append(tail, ' '), int64(p.Fired)+1, 10)
+		tail = strconv.AppendInt(append(tail, ' '), int64(p.Status), 10)
+		tail = append(append(tail, ' '), claim.Key...)
+		bundle = appendBundled(bundle, head, tail, read.stored)
 		if claim.Next == 0 {
 			keys, args = append(keys, k.plan(claim.Key)), append(args, claim.Key)
 			continue
@@ -397,17 +403,13 @@ func (c *claiming) take(take string, sent []int) {
 	}
 }
 
-// entryHead is the beginning of an entry: see firing.go.
-func entryHead(id string, size int, due int64, missed int) string {
-	b := make([]byte, 0, 64)
+// appendEntryHead appends the beginning of an entry: see firing.go.
+func appendEntryHead(b []byte, id string, size int, due int64, missed int) []byte {
 	b = append(b, id...)
-	b = append(b, ' ')
-	b = strconv.AppendInt(b, int64(size), 10)
-	b = append(b, ' ')
-	b = strconv.AppendInt(b, due, 10)
-	b = append(b, ' ')
-	b = strconv.AppendInt(b, int64(missed), 10)
-	return string(append(b, " 1 1"...))
+	b = strconv.AppendInt(append(b, ' '), int64(size), 10)
+	b = strconv.AppendInt(append(b, ' '), due, 10)
+	b = strconv.AppendInt(append(b, ' '), int64(missed), 10)
+	return append(b, " 1 1"...)
 }
 
 // clamp keeps a second within what is stored and what a script's numbers hold.

@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,15 +50,26 @@ var errPlan = errors.New("not a plan")
 
 // planHead is what every plan of a revision that is due then begins with.
 func planHead(rev scheduler.Revision, due int64) string {
-	b := make([]byte, 0, headShortLen)
+	return string(appendPlanHead(make([]byte, 0, headShortLen), rev, due))
+}
+
+func appendPlanHead(b []byte, rev scheduler.Revision, due int64) []byte {
+	end := len(b) + headShortLen - 1
 	b = append(b, `{"revision":"`...)
-	b = append(b, rev.String()...)
+	b = hex.AppendEncode(b, binary.BigEndian.AppendUint64(make([]byte, 0, 8), uint64(rev)))
 	b = append(b, `","next_time":`...)
 	b = strconv.AppendInt(b, due, 10)
-	for len(b) < headShortLen-1 {
+	for len(b) < end {
 		b = append(b, ' ')
 	}
-	return string(append(b, ','))
+	return append(b, ',')
+}
+
+// hasPlanHead says whether a plan as it is stored begins with the head of a revision that
+// is due then.
+func hasPlanHead(stored string, rev scheduler.Revision, due int64) bool {
+	head := appendPlanHead(make([]byte, 0, headShortLen), rev, due)
+	return len(stored) >= len(head) && stored[:len(head)] == string(head)
 }
 
 // encodePlan returns the stored form of p.
@@ -71,7 +84,7 @@ func encodePlan(p *scheduler.Plan) (string, error) {
 	}
 	b := make([]byte, 0, 256)
 	if once := p.Schedule.Once() || p.Schedule.Kind == scheduler.Timeout && p.Schedule.Count == 1; once && p.Fired == 0 && p.LastDue == 0 && p.Status == scheduler.StatusNone {
-		b = append(b, planHead(p.Revision, p.Due)...)
+		b = appendPlanHead(b, p.Revision, p.Due)
 	} else {
 		b = fmt.Appendf(b, headLong, planHead(p.Revision, p.Due), p.Fired, p.LastDue, p.Status)
 	}

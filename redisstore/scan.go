@@ -201,10 +201,11 @@ func cutString(s string) (value, rest string, ok bool) {
 					i++
 				}
 			}
-			if i >= len(s) || json.Unmarshal([]byte(s[:i+1]), &value) != nil {
+			var plain string // of its own, or value would be on the heap for every string
+			if i >= len(s) || json.Unmarshal([]byte(s[:i+1]), &plain) != nil {
 				return "", s, false
 			}
-			return value, s[i+1:], true
+			return plain, s[i+1:], true
 		}
 	}
 	return "", s, false

@@ -248,6 +248,9 @@ func (s *Store) doneInvocation(k *shardKeys, worker, action string, fs []schedul
 			plans, revisions = append(plans, k.plan(p.Key)), append(revisions, p.Revision.String())
 		}
 		if s.opts.HistoryCount > 0 {
+			if records == nil { // mostly they are alike
+				records = make([]byte, 0, len(batch)*attemptRoom(f.Attempt))
+			}
 			if len(records) > 0 {
 				records = append(records, '\n')
 			}

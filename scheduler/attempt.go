@@ -17,7 +17,7 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	timeout := opts.TimeoutOr(e.timeout(action, f))
 	started := e.clock.Now()
 	mono := time.Now()
-	bounded, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no end after %s", timeout))
+	bounded, cancel := context.WithTimeoutCause(ctx, timeout, noEnd(timeout))
 	output, err := e.execute(bounded, action, f)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		// The deadline is the reason, whatever the action made of it.
@@ -56,6 +56,11 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	record.Outcome = Dead
 	return finish
 }
+
+// noEnd is why an attempt is cut off: it took so long.
+type noEnd time.Duration
+
+func (d noEnd) Error() string { return "no end after " + time.Duration(d).String() }
 
 // head returns at most n bytes of s, not ending within a character.
 func head(s string, n int) string {

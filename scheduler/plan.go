@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"maps"
-	"strconv"
 	"time"
 )
 
@@ -82,19 +81,18 @@ func (f *Firing) ID() FiringID { return NewFiringID(f.Plan.Key, f.Plan.Revision,
 
 // NewFiringID hashes (key, revision, due) into a firing's id.
 func NewFiringID(key string, rev Revision, due int64) FiringID {
-	b := make([]byte, 0, 16+len(key))
+	b := make([]byte, 0, 16+MaxKeyBytes) // on the stack
 	b = binary.BigEndian.AppendUint64(b, uint64(rev))
 	b = binary.BigEndian.AppendUint64(b, uint64(due))
 	b = append(b, key...)
 	sum := sha256.Sum256(b)
-	return FiringID(hex.EncodeToString(sum[:16]))
+	return FiringID(hex.AppendEncode(b[:0], sum[:16]))
 }
 
 // String returns the revision as 16 hexadecimal digits.
 func (r Revision) String() string {
-	s := strconv.FormatUint(uint64(r), 16)
-	const zeros = "0000000000000000"
-	return zeros[len(s):] + s
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 24), uint64(r))
+	return string(hex.AppendEncode(b, b)[8:])
 }
 
 // Outcome is how an attempt ended.

@@ -151,9 +151,10 @@ type Replica struct {
 // ClaimStore is what the leader of a shard works with.
 type ClaimStore interface {
 	// Due reads plans of one action, oldest first. Every plan it returns has that
-	// action and From ≤ Due ≤ To by its own record. On the way it clears what can
-	// never fire: a schedule entry without a plan, or at odds with it, is dropped or
-	// corrected; a plan that cannot be decoded is moved to quarantine.
+	// action and From ≤ Due ≤ To by its own record. Their parameters are not to be
+	// changed: the store may hand them out with the firings. On the way it clears what
+	// can never fire: a schedule entry without a plan, or at odds with it, is dropped
+	// or corrected; a plan that cannot be decoded is moved to quarantine.
 	Due(ctx context.Context, q DueQuery) (DuePage, error)
 
 	// Claim takes the batch's claims, each as one atomic step: see Claim. A store
