@@ -35,6 +35,9 @@ func (s *Store) Report(ctx context.Context) []scheduler.Finding {
 }
 
 func (s *Store) report(ctx context.Context) (all []scheduler.Finding) {
+	if s.opts.Sentinel.Master != "" {
+		all = s.opts.sentinelsTell(ctx)
+	}
 	for name, n := range s.masters() {
 		r := inspection{subject: "redis " + name, replica: s.opts.ReplicaDurability}
 		r.persistence(settings(ctx, n, "appendonly", "appendfsync", "save"))

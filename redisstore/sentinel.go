@@ -3,11 +3,17 @@ package redisstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/snower/forsun/scheduler"
 )
 
 // sentinelTimeout bounds how long the sentinels are asked which master is the newest.
@@ -35,7 +41,8 @@ func (o *Options) followSentinels(c *rueidis.ClientOption) {
 		if err != nil || d.Resolver == sentinels {
 			return conn, err
 		}
-		if err := outdated(addr, o.askSentinels(ctx)); err != nil {
+		views, _ := o.askSentinels(ctx)
+		if err := outdated(addr, views); err != nil {
 			_ = conn.Close()
 			o.Log.Debug().Err(err).Msg("not connected to a master that was replaced")
 			return nil, err
@@ -74,11 +81,16 @@ func outdated(addr string, views []view) error {
 }
 
 // askSentinels asks the sentinels that are configured, and those that they know, all at
-// the same time, and returns what they answer within sentinelTimeout.
-func (o *Options) askSentinels(ctx context.Context) (views []view) {
+// the same time. It returns what they answer within sentinelTimeout, and by address why
+// the others do not.
+func (o *Options) askSentinels(ctx context.Context) (views []view, silent map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, sentinelTimeout)
 	defer cancel()
-	answers := make(chan *view)
+	type answer struct {
+		view
+		err error
+	}
+	answers := make(chan answer)
 	asked := make(map[string]bool)
 	pending := 0
 	ask := func(addrs []string) {
@@ -86,25 +98,33 @@ func (o *Options) askSentinels(ctx context.Context) (views []view) {
 			if !asked[addr] {
 				asked[addr] = true
 				pending++
-				go func() { answers <- o.askSentinel(ctx, addr) }()
+				go func() {
+					v, err := o.askSentinel(ctx, addr)
+					answers <- answer{v, err}
+				}()
 			}
 		}
 	}
+	silent = make(map[string]error)
 	for ask(o.Addresses); pending > 0; pending-- {
-		if v := <-answers; v != nil {
-			views = append(views, *v)
-			ask(v.others)
+		a := <-answers
+		if a.err != nil {
+			silent[a.sentinel] = a.err
+			continue
 		}
+		views = append(views, a.view)
+		ask(a.others)
 	}
-	return views
+	return views, silent
 }
 
-// askSentinel returns nil if the sentinel does not answer until ctx ends, or not what was
-// asked.
-func (o *Options) askSentinel(ctx context.Context, addr string) *view {
+// askSentinel returns an error if the sentinel does not answer until ctx ends, or not what
+// was asked.
+func (o *Options) askSentinel(ctx context.Context, addr string) (view, error) {
+	v := view{sentinel: addr}
 	c, err := connect(o.sentinelOption(ctx, addr))
 	if err != nil {
-		return nil
+		return v, err
 	}
 	defer c.Close()
 	name := o.Sentinel.Master
@@ -117,15 +137,14 @@ func (o *Options) askSentinel(ctx context.Context, addr string) *view {
 		c.B().SentinelSentinels().Master(name).Build())
 	master, err := results[0].AsStrMap()
 	if err != nil {
-		return nil
+		return v, fmt.Errorf("SENTINEL MASTER %s: %w", name, err)
 	}
-	v := &view{sentinel: addr}
 	if _, err := fmt.Sscan(master["config-epoch"], &v.epoch); err != nil {
-		return nil
+		return v, fmt.Errorf("SENTINEL MASTER %s: config-epoch: %w", name, err)
 	}
 	at, err := results[1].AsStrSlice()
 	if err != nil || len(at) != 2 {
-		return nil
+		return v, fmt.Errorf("SENTINEL GET-MASTER-ADDR-BY-NAME %s: %d values: %w", name, len(at), err)
 	}
 	v.master = net.JoinHostPort(at[0], at[1])
 	others, _ := results[2].ToArray()
@@ -134,7 +153,25 @@ func (o *Options) askSentinel(ctx context.Context, addr string) *view {
 			v.others = append(v.others, net.JoinHostPort(m["ip"], m["port"]))
 		}
 	}
-	return v
+	return v, nil
+}
+
+// sentinelsTell finds sentinels that do not say what failovers there were: if none did, an
+// old master that comes back could be taken for the master.
+func (o *Options) sentinelsTell(ctx context.Context) (all []scheduler.Finding) {
+	_, silent := o.askSentinels(ctx)
+	for _, addr := range slices.Sorted(maps.Keys(silent)) {
+		f := scheduler.Finding{
+			Shard: scheduler.WholeDeployment, Severity: scheduler.SeverityWarning, Subject: "sentinel " + addr,
+			Problem: fmt.Sprintf("does not say which failovers there were (%v); were no other to say it, an old master that comes back could be taken for the master", silent[addr]),
+			Advice:  "see whether it runs, and can be reached from here",
+		}
+		if denied := (*rueidis.RedisError)(nil); errors.As(silent[addr], &denied) && strings.HasPrefix(denied.Error(), "NOPERM") {
+			f.Advice = "give its user +sentinel|master +sentinel|get-master-addr-by-name +sentinel|sentinels"
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // sentinelOption is how to connect to a sentinel for one question: ctx ends the

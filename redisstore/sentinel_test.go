@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/scheduler"
 )
 
 func TestTheGreatestEpochCounts(t *testing.T) {
@@ -84,7 +85,8 @@ func TestStaleSentinels(t *testing.T) {
 	for _, w := range current.Sentinels {
 		w.Kill()
 	}
-	if err := outdated(old.Addr, s.opts.askSentinels(testContext(t))); err != nil {
+	views, _ := s.opts.askSentinels(testContext(t))
+	if err := outdated(old.Addr, views); err != nil {
 		t.Errorf("nobody knows better, and yet: %v", err)
 	}
 }
@@ -100,16 +102,16 @@ func TestSentinelsAreAsked(t *testing.T) {
 	hung := sentinel.Sentinels[2]
 	hung.Pause()
 	start := time.Now()
-	if views := o.askSentinels(testContext(t)); len(views) != 2 || views[0].master != old.Addr || time.Since(start) > 5*time.Second {
+	if views, _ := o.askSentinels(testContext(t)); len(views) != 2 || views[0].master != old.Addr || time.Since(start) > 5*time.Second {
 		t.Fatalf("%+v after %v, want %s of two", views, time.Since(start), old.Addr)
 	}
 	hung.Resume()
 	next := sentinel.Failover()
 	eventually(t, 15*time.Second, "all three have the epoch of the failover", func() bool {
-		views := o.askSentinels(testContext(t))
+		views, _ := o.askSentinels(testContext(t))
 		return len(views) == 3 && !slices.ContainsFunc(views, func(v view) bool { return v.master != next.Addr || v.epoch < 1 })
 	})
-	views := o.askSentinels(testContext(t))
+	views, _ := o.askSentinels(testContext(t))
 	if outdated(next.Addr, views) != nil || outdated(old.Addr, views) == nil {
 		t.Errorf("%+v", views)
 	}
@@ -120,19 +122,43 @@ func TestSentinelsAreAsked(t *testing.T) {
 			"+client|setname +subscribe +unsubscribe +sentinel|master +sentinel|get-master-addr-by-name +sentinel|sentinels")...)...)
 	}
 	o.Sentinel.Username, o.Sentinel.Password = "forsun", "wrong"
-	if views := o.askSentinels(testContext(t)); len(views) != 0 {
+	if views, _ := o.askSentinels(testContext(t)); len(views) != 0 {
 		t.Errorf("with a wrong password: %+v", views)
 	}
 	o.Sentinel.Password = "secret"
-	if views := o.askSentinels(testContext(t)); len(views) != 3 {
+	if views, _ := o.askSentinels(testContext(t)); len(views) != 3 {
 		t.Errorf("with a user: %+v, want 3", views)
 	}
-	leads(t, openStore(t, o))
+	s := openStore(t, o)
+	leads(t, s)
+
+	// Who may not ask that is told so, and who hangs.
+	if got := o.sentinelsTell(testContext(t)); len(got) != 0 {
+		t.Errorf("found %+v, want nothing", got)
+	}
+	redistest.Do(t, sentinel.Sentinels[1].Addr, "ACL", "SETUSER", "forsun", "-sentinel|master")
+	hung.Pause()
+	told := make(map[string]scheduler.Finding)
+	for _, f := range s.Report(testContext(t)) {
+		told[f.Subject] = f
+	}
+	hung.Resume()
+	for w, want := range map[string]string{sentinel.Sentinels[1].Addr: "NOPERM +sentinel|master", hung.Addr: "does not say see whether it runs"} {
+		f, ok := told["sentinel "+w]
+		for part := range strings.FieldsSeq(want) {
+			if !ok || f.Severity != scheduler.SeverityWarning || !strings.Contains(f.Problem+" "+f.Advice, part) {
+				t.Errorf("sentinel %s: %+v, want %q in it", w, f, part)
+			}
+		}
+	}
+	if f, ok := told["sentinel "+sentinel.Sentinels[0].Addr]; ok {
+		t.Errorf("of a sentinel that answers: %+v", f)
+	}
 
 	// Over TLS, which one sentinel has here: the others are asked, and do not answer.
 	certificates := redistest.NewCertificates(t)
 	o.Addresses, o.Sentinel.TLS = []string{overTLS(t, certificates, sentinel.Sentinels[0].Addr)}, certificates.ClientTLS(t)
-	if views := o.askSentinels(testContext(t)); len(views) != 1 || views[0].master != next.Addr || len(views[0].others) != 2 {
+	if views, _ := o.askSentinels(testContext(t)); len(views) != 1 || views[0].master != next.Addr || len(views[0].others) != 2 {
 		t.Errorf("over TLS: %+v, want %s of one", views, next.Addr)
 	}
 }

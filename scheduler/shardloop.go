@@ -390,7 +390,7 @@ func (l *shardLoop) account(p *pass, action string, batch []Claim, reply ClaimRe
 			got.progress = true
 		case ClaimBad: // quarantined, or refused: then reading it again would change nothing
 			l.e.counters.Cleared.Add(1)
-			l.e.log.Error().Int("shard", l.s.id).Str("key", batch[i].Key).Str("action", action).Int64("due", batch[i].Due).Int64("next", batch[i].Next).Msg("a plan cannot be claimed")
+			l.e.log.Error().Int("shard", l.s.id).Str("key", batch[i].Key).Str("action", action).Int64("due", batch[i].Due).Int64("next", batch[i].Next).Msg("a plan cannot be claimed: it is in quarantine, or its times are beyond what the store keeps")
 		case ClaimChanged:
 			got.changed = true
 		case ClaimNotYet:
