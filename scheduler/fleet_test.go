@@ -109,6 +109,45 @@ func TestFleetSpreads(t *testing.T) {
 	}
 }
 
+// TestFleetBidsWhenALeaseRunsOut: the shard of a leader that died is led on as soon as its
+// lease has run out, whenever that is.
+func TestFleetBidsWhenALeaseRunsOut(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{0, 61, 130, 222, 249, 305, 444} {
+		t.Run(fmt.Sprintf("the other looks %d ms later", after), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newFleetStore(1)
+				a := s.join(t, "a")
+				time.Sleep(after * time.Millisecond)
+				b := s.join(t, "b")
+				time.Sleep(10 * time.Second)
+				dies, other := a, b
+				if leads, _ := s.leaders(); leads["b"] > 0 {
+					dies, other = b, a
+				}
+				dies.kill()
+				s.mu.Lock()
+				until := s.leases[0].Until
+				s.mu.Unlock()
+				time.Sleep(time.Until(until) - time.Millisecond)
+				if _, terms := s.leaders(); terms != 1 {
+					t.Errorf("%d terms while the first lease is good", terms)
+				}
+				for terms := 1; terms == 1; _, terms = s.leaders() {
+					time.Sleep(100 * time.Microsecond)
+				}
+				if late := time.Since(until); late > 5*time.Millisecond {
+					t.Errorf("led again %v after the lease ran out", late)
+				}
+				dies.view.set(func(is *faults) { is.cut = nil })
+				dies.stop()
+				other.stop()
+			})
+		})
+	}
+}
+
 // TestFleetUnableReplica: a replica that cannot lead is left alone after some
 // tries, each after a longer time.
 func TestFleetUnableReplica(t *testing.T) {

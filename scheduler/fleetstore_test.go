@@ -135,8 +135,8 @@ func (v *fleetView) Campaign(_ context.Context, shard int, replica string) (sche
 	if is.noBid != nil {
 		return scheduler.Lease{}, is.noBid
 	}
-	if time.Now().Before(v.leases[shard].Until) {
-		return scheduler.Lease{}, scheduler.ErrLeaseHeld
+	if left := time.Until(v.leases[shard].Until); left > 0 {
+		return scheduler.Lease{}, &scheduler.LeaseHeldError{Left: left.Truncate(time.Millisecond)}
 	}
 	v.terms[shard]++
 	l := scheduler.Lease{Shard: shard, Term: v.terms[shard], Value: fmt.Sprintf("%s:%d", replica, v.terms[shard])}
