@@ -11,12 +11,12 @@ import (
 	"syscall"
 
 	"github.com/snower/forsun/cmd/forsun-bench/bench"
-	"github.com/snower/forsun/cmd/gcfloor"
+	"github.com/snower/forsun/cmd/heap"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	gcfloor.Keep(gcfloor.Bytes) // as forsund does
+	heap.Tune() // as forsund does
 	err := bench.Run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	if err != nil {

@@ -150,7 +150,7 @@ func flipped(f *fleet, store string) {
 	f.event("bit %d of byte %d of %s is changed", bit, at, filepath.Base(name))
 	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, built.of(f.t, "a"), slices.Concat([]string{"--port=0"}, f.args)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, built.of(f.t, "a"), slices.Concat([]string{"--port=0", "--admin=127.0.0.1:0"}, f.args)...).CombinedOutput()
 	exit := (*exec.ExitError)(nil)
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "damaged") || !strings.Contains(string(out), filepath.Base(name)) {
 		f.t.Errorf("on a store with a bit changed at %d of %s: %v, want status 1 and what is damaged\n%s", at, name, err, out)

@@ -122,7 +122,7 @@ func (f *fleet) refused(schemas string, says ...string) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, built.variant(f.t, "r", schemas), "--port=0", "--driver=redis",
+	out, err := exec.CommandContext(ctx, built.variant(f.t, "r", schemas), "--port=0", "--admin=127.0.0.1:0", "--driver=redis",
 		fmt.Sprintf("--driver-redis-server-id=0-%d", f.shards-1), fmt.Sprint(redisPort, f.redis.Port)).CombinedOutput()
 	exit, ok := err.(*exec.ExitError)
 	if !ok || exit.ExitCode() != 1 || strings.Count(string(out), "\n") != 1 {

@@ -22,7 +22,7 @@ import (
 	_ "time/tzdata" // zones work on machines without a zone database
 
 	"github.com/snower/forsun/cmd/forsund/app"
-	"github.com/snower/forsun/cmd/gcfloor"
+	"github.com/snower/forsun/cmd/heap"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -88,7 +88,7 @@ func Main(args []string, version string, own Actions) (status int) {
 		fmt.Println(pid)
 		return 0
 	}
-	gcfloor.Keep(gcfloor.Bytes)
+	heap.Tune()
 	process := app.Process{Name: args[0], Version: app.Version(version), Stderr: os.Stderr, Env: os.LookupEnv, Reload: reload, Report: report, Actions: own}
 	if err := app.Run(ctx, options, process); err != nil {
 		return complain(err)

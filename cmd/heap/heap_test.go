@@ -1,23 +1,24 @@
-package gcfloor_test
+package heap_test
 
 import (
 	"os"
 	"os/exec"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/snower/forsun/cmd/gcfloor"
+	"github.com/snower/forsun/cmd/heap"
 )
 
 var kept, thrownAway []byte
 
-// TestKeep makes garbage in a process of its own, whose heap is small, large, or small
+// TestTune makes garbage in a process of its own, whose heap is small, large, or small
 // with another wish in its environment, and counts the collections.
-func TestKeep(t *testing.T) {
-	if asked := os.Getenv("GCFLOOR_LIVE"); asked != "" {
+func TestTune(t *testing.T) {
+	if asked := os.Getenv("HEAP_LIVE"); asked != "" {
 		live, err := strconv.Atoi(asked)
 		if err != nil {
 			t.Fatal(err)
@@ -37,8 +38,9 @@ func TestKeep(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestKeep$")
-			cmd.Env = append(os.Environ(), append(row.env, "GCFLOOR_LIVE="+row.live)...)
+			cmd := exec.Command(os.Args[0], "-test.run=^TestTune$")
+			others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GO") })
+			cmd.Env = slices.Concat(others, row.env, []string{"HEAP_LIVE=" + row.live})
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -57,7 +59,7 @@ func TestKeep(t *testing.T) {
 // which live bytes are in use.
 func collections(live, garbage int) uint64 {
 	kept = make([]byte, live)
-	gcfloor.Keep(gcfloor.Bytes)
+	heap.Tune()
 	runtime.GC()
 	runtime.GC() // by when the cleanup of the one before has run, or soon will have
 	before := cycles()
