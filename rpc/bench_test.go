@@ -39,6 +39,23 @@ func benchRequest(n int64) scheduler.Request {
 // BenchmarkCreate creates plans one a call over 16 connections, with a client
 // that costs as little as one can, since it shares the cores with the server.
 func BenchmarkCreate(b *testing.B) {
+	benchCalls(b, func(n int64) (send, want []byte) {
+		r := benchRequest(n)
+		params := slices.Concat([]byte{13, 0, 10, 11, 11, 0, 0, 0, 1}, str(0, "body")[3:], str(0, r.Params["body"])[3:])
+		return call("createTimeout", uint32(n), str(1, r.Key), i16(2, 32000), str(9, r.Action), params),
+			append(answered(2, "createTimeout", uint32(n)), 12, 0, 0)
+	})
+}
+
+// BenchmarkPing is BenchmarkCreate with nothing to do: the most calls there can be.
+func BenchmarkPing(b *testing.B) {
+	benchCalls(b, func(n int64) (send, want []byte) {
+		return call("ping", uint32(n)), append(answered(2, "ping", uint32(n)), 6, 0, 0)
+	})
+}
+
+// benchCalls makes b.N calls over 16 connections, whose answers must begin as given.
+func benchCalls(b *testing.B, nth func(n int64) (send, want []byte)) {
 	addr := newBenchServer(b)
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -57,11 +74,9 @@ func BenchmarkCreate(b *testing.B) {
 				if n > int64(b.N) {
 					return
 				}
-				r := benchRequest(n)
-				params := slices.Concat([]byte{13, 0, 10, 11, 11, 0, 0, 0, 1}, str(0, "body")[3:], str(0, r.Params["body"])[3:])
-				c.Write(call("createTimeout", uint32(n), str(1, r.Key), i16(2, 32000), str(9, r.Action), params))
+				send, want := nth(n)
+				c.Write(send)
 				got, err := c.Read(reply)
-				want := append(answered(2, "createTimeout", uint32(n)), 12, 0, 0)
 				if err != nil || !bytes.HasPrefix(reply[:got], want) {
 					b.Errorf("got %q, %v", reply[:got], err)
 					return
@@ -70,7 +85,7 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 	wg.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "plans/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
 
 // BenchmarkCreateMany creates plans 1000 a call over 4 connections.
