@@ -40,6 +40,7 @@ func runImport(ctx context.Context, s *session, args []string) error {
 		s: s, name: name, bar: progressBar(s.err, -1, "import", true, false),
 		target: migrate.NewTarget(s.client, scheduler.RestoreOptions{Replace: values["--replace"] != ""}),
 	}
+	im.next = im.gather()
 	r := s.in
 	if name == "-" {
 		if s.onTerminal && len(s.opts.Words) == 0 {
@@ -100,21 +101,36 @@ func progressBar(w io.Writer, size int64, what string, inBytes, visible bool) *p
 		progressbar.OptionClearOnFinish())
 }
 
-// importer stores the plans of a file.
+// importer stores the plans of a file. While the server stores some, the next are read: of
+// a file of plain lines that is a good part of the work.
 type importer struct {
-	s     *session
-	name  string // of the file, for messages
-	bar   *progressbar.ProgressBar
-	batch []numbered
-	lines []report // of the lines since the last flush
+	s      *session
+	name   string // of the file, for messages
+	bar    *progressbar.ProgressBar
+	target *migrate.Target
 
-	// Lines of export --ndjson:
-	target  *migrate.Target
-	records []numberedPlan
-	begun   int // line of the header of the export that is read; 0: none
-	count   int // records since
+	next *shipment // being gathered
+	sent *shipment // on its way; nil: none
+
+	begun int // line of the header of the export --ndjson that is read; 0: none
+	count int // records since
 
 	stored, there, fired, failed, reported int
+}
+
+// shipment is some lines of a file, stored together.
+type shipment struct {
+	s      *session
+	target *migrate.Target
+
+	batch   []numbered
+	records []numberedPlan // lines of export --ndjson
+	lines   []report
+
+	stored, there, fired, failed int
+
+	done chan struct{} // closed once err and all else is final
+	err  error         // what ends the import
 }
 
 // numberedPlan is the record of a line.
@@ -143,19 +159,19 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 		text, err := readLine(r)
 		if errors.Is(err, io.EOF) {
 			if im.begun > 0 {
-				im.refuse(n, badRecord("end of the file", fmt.Sprintf("here, after %d plans", im.count),
+				im.next.refuse(n, badRecord("end of the file", fmt.Sprintf("here, after %d plans", im.count),
 					"after the end of the export: this file is not all of it"), "")
 			}
-			return im.flush(ctx)
+			return im.finish(ctx)
 		}
 		im.bar.Add(len(text) + 1)
 		switch {
 		case errors.Is(err, errLineTooLong):
-			im.failed++
-			im.lines = append(im.lines, report{n, wire.TooLarge, "the line is " + err.Error()})
+			im.next.failed++
+			im.next.lines = append(im.next.lines, report{n, wire.TooLarge, "the line is " + err.Error()})
 		case err != nil:
-			im.refuse(n, err, "; the import stops here")
-			return im.flush(ctx)
+			im.next.refuse(n, err, "; the import stops here")
+			return im.finish(ctx)
 		default:
 			if kind := recordKind([]byte(text)); kind != "" {
 				err = im.record(ctx, n, kind, []byte(strings.TrimSpace(text)))
@@ -163,20 +179,68 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 				var request scheduler.Request
 				var ok bool
 				if request, ok, err = parseImportLine(text); err == nil && ok {
-					im.batch = append(im.batch, numbered{n, request})
+					im.next.batch = append(im.next.batch, numbered{n, request})
 				}
 			}
 			if err != nil {
-				im.failed++
-				im.refuse(n, err, "")
+				im.next.failed++
+				im.next.refuse(n, err, "")
 			}
 		}
-		if len(im.batch)+len(im.records)+len(im.lines) >= importBatch {
-			if err := im.flush(ctx); err != nil {
+		if len(im.next.batch)+len(im.next.records)+len(im.next.lines) >= importBatch {
+			if err := im.send(ctx); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// gather begins a shipment.
+func (im *importer) gather() *shipment { return &shipment{s: im.s, target: im.target} }
+
+// finish sends what is gathered and waits for all.
+func (im *importer) finish(ctx context.Context) error {
+	if err := im.send(ctx); err != nil {
+		return err
+	}
+	return im.wait()
+}
+
+// send begins to store what is gathered, once what was sent before is stored: of two plans
+// with one key the later one stays.
+func (im *importer) send(ctx context.Context) error {
+	if err := im.wait(); err != nil {
+		return err
+	}
+	im.sent, im.next = im.next, im.gather()
+	im.sent.done = make(chan struct{})
+	go im.sent.run(ctx)
+	return nil
+}
+
+// wait waits for what was sent and prints what is to be told about it, in the order of the
+// lines.
+func (im *importer) wait() error {
+	sh := im.sent
+	if sh == nil {
+		return nil
+	}
+	<-sh.done
+	im.sent = nil
+	im.stored, im.there, im.fired, im.failed = im.stored+sh.stored, im.there+sh.there, im.fired+sh.fired, im.failed+sh.failed
+	slices.SortStableFunc(sh.lines, func(a, b report) int { return a.line - b.line })
+	if len(sh.lines) > 0 {
+		im.bar.Clear()
+	}
+	for _, r := range sh.lines {
+		if im.s.opts.Output == outputJSON {
+			writeJSON(im.s.err, jsonError{Code: r.code, Message: r.message, Line: r.line})
+		} else {
+			fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, r.line, withCode(r.code, r.message))
+		}
+	}
+	im.reported += len(sh.lines)
+	return sh.err
 }
 
 // record reads a line of export --ndjson.
@@ -186,7 +250,7 @@ func (im *importer) record(ctx context.Context, n int, kind string, text []byte)
 		p, err := parsePlanRecord(text)
 		im.count++
 		if err == nil {
-			im.records = append(im.records, numberedPlan{n, p})
+			im.next.records = append(im.next.records, numberedPlan{n, p})
 		}
 		return err
 	case recordHeader:
@@ -292,37 +356,20 @@ func parseJSONRequest(text []byte) (scheduler.Request, error) {
 	return r, nil
 }
 
-// flush stores what is gathered, and prints what is to be told about it in the
-// order of the lines. Only here an interrupt is waited for: while the file is
-// read it ends the process.
-func (im *importer) flush(ctx context.Context) error {
-	ctx, stop := im.s.process.Interrupt(ctx)
+// run stores all of it. Only meanwhile an interrupt is waited for: while nothing is sent it
+// ends the process.
+func (sh *shipment) run(ctx context.Context) {
+	defer close(sh.done)
+	ctx, stop := sh.s.process.Interrupt(ctx)
 	defer stop()
-	err := im.store(ctx, im.batch)
-	im.batch = im.batch[:0]
-	if err == nil {
-		err = im.restore(ctx)
+	if sh.err = sh.store(ctx, sh.batch); sh.err == nil {
+		sh.err = sh.restore(ctx)
 	}
-	im.records = im.records[:0]
-	slices.SortStableFunc(im.lines, func(a, b report) int { return a.line - b.line })
-	if len(im.lines) > 0 {
-		im.bar.Clear()
-	}
-	for _, r := range im.lines {
-		if im.s.opts.Output == outputJSON {
-			writeJSON(im.s.err, jsonError{Code: r.code, Message: r.message, Line: r.line})
-		} else {
-			fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, r.line, withCode(r.code, r.message))
-		}
-	}
-	im.reported += len(im.lines)
-	im.lines = im.lines[:0]
-	return err
 }
 
 // store stores plans. The server refuses a request for one bad plan in it: then
 // the halves are tried, down to the bad ones, so that all others are stored.
-func (im *importer) store(ctx context.Context, batch []numbered) error {
+func (sh *shipment) store(ctx context.Context, batch []numbered) error {
 	if len(batch) == 0 {
 		return nil
 	}
@@ -330,15 +377,15 @@ func (im *importer) store(ctx context.Context, batch []numbered) error {
 	for i, b := range batch {
 		requests[i] = b.request
 	}
-	results, err := im.s.client.CreateMany(ctx, requests)
+	results, err := sh.s.client.CreateMany(ctx, requests)
 	for i, r := range results {
 		if storedOf(r) {
-			im.stored++
+			sh.stored++
 		} else {
-			im.failed++
+			sh.failed++
 		}
 		if r.Err != nil {
-			im.refuse(batch[i].line, r.Err, "")
+			sh.refuse(batch[i].line, r.Err, "")
 		}
 	}
 	rest := batch[len(results):]
@@ -346,48 +393,48 @@ func (im *importer) store(ctx context.Context, batch []numbered) error {
 	case err == nil:
 		return nil
 	case !planError(err):
-		im.refuse(rest[0].line, err, "; the import stops here")
+		sh.refuse(rest[0].line, err, "; the import stops here")
 		return err
 	case len(rest) == 1:
-		im.failed++
-		im.refuse(rest[0].line, err, "")
+		sh.failed++
+		sh.refuse(rest[0].line, err, "")
 		return nil
 	}
 	half := len(rest) / 2
-	if err := im.store(ctx, rest[:half]); err != nil {
+	if err := sh.store(ctx, rest[:half]); err != nil {
 		return err
 	}
-	return im.store(ctx, rest[half:])
+	return sh.store(ctx, rest[half:])
 }
 
 // restore stores records.
-func (im *importer) restore(ctx context.Context) error {
-	plans := make([]*scheduler.Plan, len(im.records))
-	for i, r := range im.records {
+func (sh *shipment) restore(ctx context.Context) error {
+	plans := make([]*scheduler.Plan, len(sh.records))
+	for i, r := range sh.records {
 		plans[i] = r.plan
 	}
-	answers, err := im.target.Store(ctx, plans)
+	answers, err := sh.target.Store(ctx, plans)
 	var stop error
 	for i, a := range answers {
-		n := im.records[i].line
+		n := sh.records[i].line
 		switch a.State {
 		case migrate.Stored:
-			im.stored++
+			sh.stored++
 		case migrate.Exists:
-			im.there++
+			sh.there++
 		case migrate.Fired:
-			im.fired++
+			sh.fired++
 		case migrate.Refused:
-			im.failed++
+			sh.failed++
 			if !planError(a.Err) {
 				stop = a.Err
 			}
 		default: // no answer
-			im.refuse(n, err, "; the import stops here: it may be run again")
+			sh.refuse(n, err, "; the import stops here: it may be run again")
 			return err
 		}
 		if a.Err != nil {
-			im.refuse(n, a.Err, "")
+			sh.refuse(n, a.Err, "")
 		}
 	}
 	if err == nil {
@@ -397,7 +444,7 @@ func (im *importer) restore(ctx context.Context) error {
 }
 
 // refuse notes why a line is not stored, or not surely.
-func (im *importer) refuse(n int, err error, more string) {
-	code, message := im.s.describe(err)
-	im.lines = append(im.lines, report{n, code, message + more})
+func (sh *shipment) refuse(n int, err error, more string) {
+	code, message := sh.s.describe(err)
+	sh.lines = append(sh.lines, report{n, code, message + more})
 }
