@@ -144,7 +144,7 @@ func (o *Options) askSentinel(ctx context.Context, addr string) (view, error) {
 	}
 	at, err := results[1].AsStrSlice()
 	if err != nil || len(at) != 2 {
-		return v, fmt.Errorf("SENTINEL GET-MASTER-ADDR-BY-NAME %s: %d values: %w", name, len(at), err)
+		return v, errors.Join(fmt.Errorf("SENTINEL GET-MASTER-ADDR-BY-NAME %s: %d values", name, len(at)), err)
 	}
 	v.master = net.JoinHostPort(at[0], at[1])
 	others, _ := results[2].ToArray()
@@ -157,17 +157,27 @@ func (o *Options) askSentinel(ctx context.Context, addr string) (view, error) {
 }
 
 // sentinelsTell finds sentinels that do not say what failovers there were: if none did, an
-// old master that comes back could be taken for the master.
+// old master that comes back could be taken for the master. Of those that are not
+// configured but learned of, only who refuses is told of: others name a sentinel by an
+// address that is another here, and never forget one.
 func (o *Options) sentinelsTell(ctx context.Context) (all []scheduler.Finding) {
 	_, silent := o.askSentinels(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
 	for _, addr := range slices.Sorted(maps.Keys(silent)) {
+		why := scheduler.MaskText(silent[addr].Error(), o.Sentinel.Password)
+		refuses := strings.Contains(why, "NOPERM") // the library wraps some as text
+		if !refuses && !slices.Contains(o.Addresses, addr) {
+			continue
+		}
 		f := scheduler.Finding{
 			Shard: scheduler.WholeDeployment, Severity: scheduler.SeverityWarning, Subject: "sentinel " + addr,
-			Problem: fmt.Sprintf("does not say which failovers there were (%v); were no other to say it, an old master that comes back could be taken for the master", silent[addr]),
-			Advice:  "see whether it runs, and can be reached from here",
+			Problem: fmt.Sprintf("does not say which failovers there were (%s); were no other to say it, an old master that comes back could be taken for the master", why),
+			Advice:  "see whether it runs, can be reached from here, lets this user in, and watches this master",
 		}
-		if denied := (*rueidis.RedisError)(nil); errors.As(silent[addr], &denied) && strings.HasPrefix(denied.Error(), "NOPERM") {
-			f.Advice = "give its user +sentinel|master +sentinel|get-master-addr-by-name +sentinel|sentinels"
+		if refuses {
+			f.Advice = "give its user the rights that the README names"
 		}
 		all = append(all, f)
 	}

@@ -249,7 +249,7 @@ func (s *Store) doneInvocation(k *shardKeys, worker, action string, fs []schedul
 		}
 		if s.opts.HistoryCount > 0 {
 			if records == nil { // mostly they are alike
-				records = make([]byte, 0, len(batch)*attemptRoom(f.Attempt))
+				records = make([]byte, 0, min(len(batch)*attemptRoom(f.Attempt), 64<<10))
 			}
 			if len(records) > 0 {
 				records = append(records, '\n')

@@ -27,7 +27,7 @@ type Action interface {
 	// Execute runs one attempt. It returns when the action has ended or soon
 	// after ctx is done, whatever its peer does. What is worth another attempt
 	// is returned as a *RetryableError; any other error is final. Neither error
-	// nor output holds a secret.
+	// nor output holds a secret. It does not change f, nor what f refers to.
 	Execute(ctx context.Context, f *Firing) (Output, error)
 }
 

@@ -134,7 +134,7 @@ func TestFleetBidsWhenALeaseRunsOut(t *testing.T) {
 				if _, terms := s.leaders(); terms != 1 {
 					t.Errorf("%d terms while the first lease is good", terms)
 				}
-				for terms := 1; terms == 1; _, terms = s.leaders() {
+				for terms := 1; terms == 1 && time.Since(until) < time.Minute; _, terms = s.leaders() {
 					time.Sleep(100 * time.Microsecond)
 				}
 				if late := time.Since(until); late > 5*time.Millisecond {

@@ -19,7 +19,8 @@ const (
 )
 
 // Plan is a stored instruction: at the due seconds of Schedule, run Action with
-// Params. A Plan handed to or got from a store is the receiver's own.
+// Params. A Plan handed to or got from a store is the receiver's own, but for the Params
+// of those that Due returns.
 type Plan struct {
 	Key      string            // 1 to 512 bytes of UTF-8 without control characters
 	Schedule Schedule          //

@@ -2,6 +2,7 @@
 package heap
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -11,17 +12,18 @@ import (
 )
 
 // Floor is the size a heap may reach before it is collected, unless that is more than five
-// times what is in use; twice that it may reach in any case, as ever in Go.
+// times what is in use, or a quarter of the limit; twice what is in use it may reach in any
+// case, as ever in Go.
 //
 // What a forsund holds is small, some 10 MB, and what a burst of firings makes is garbage at
 // once, so that it would be collected at every 20 MB of it: that was a sixth of the processor
 // time of a firing. More than this gains nothing.
 const Floor = 128 << 20
 
-// LimitRatio is the part of the memory that the process may have at all (that its cgroup, a
-// container's, gives it) which the heap keeps to if it can: near it, garbage is collected
-// all the time. The rest is for what is not on Go's heap, such as the tables that the
-// embedded store has in memory.
+// LimitRatio is the part of the memory there is (for the process' cgroup, such as a
+// container's, or in the machine) that the heap keeps to if it can: near it, garbage is
+// collected all the time. The rest is for what is not on Go's heap, such as commands that
+// run, and the embedded store's cache in a program that was built with cgo.
 const LimitRatio = 0.8
 
 // standard is Go's own percentage: by how much the heap may grow beyond what is in use.
@@ -31,19 +33,25 @@ const standard = 100
 // when much more may be in use.
 const most = 400
 
-// Tune sets both from now on. If the environment has GOGC or GOMEMLIMIT that one is left as
-// it says. A limit that cannot be read is none.
+// Tune sets both from now on. If the environment has GOGC, there is no floor; if it has
+// GOMEMLIMIT, that is the limit.
 func Tune() {
-	_, _ = memlimit.Set(memlimit.WithRatio(LimitRatio)) // on an error nothing is set
+	limit, err := memlimit.Set(memlimit.WithRatio(LimitRatio), memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
+	if err != nil || limit <= 0 {
+		limit = math.MaxInt64 // it is not known: no limit was set
+	}
 	if _, set := os.LookupEnv("GOGC"); set {
 		return
 	}
-	k := &keeper{percent: standard}
+	k := &keeper{floor: min(Floor, uint64(limit)/4), percent: standard}
 	k.collected()
 }
 
 // keeper sets the percentage anew after each collection.
-type keeper struct{ percent int }
+type keeper struct {
+	floor   uint64
+	percent int
+}
 
 // mark is an object that nothing refers to, so that the next collection finds it.
 type mark struct{ _ [16]byte }
@@ -53,22 +61,22 @@ type mark struct{ _ [16]byte }
 func (k *keeper) collected() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	if p := percent(live[0].Value.Uint64()); differs(p, k.percent) {
+	if p := k.wish(live[0].Value.Uint64()); differs(p, k.percent) {
 		k.percent = p
-		debug.SetGCPercent(p) // stops the world for some microseconds
+		debug.SetGCPercent(p)
 	}
 	runtime.AddCleanup(new(mark), func(k *keeper) { k.collected() }, k)
 }
 
-// percent returns by how much a heap may grow beyond live.
-func percent(live uint64) int {
+// wish returns by how much a heap may grow beyond live.
+func (k *keeper) wish(live uint64) int {
 	if live == 0 {
 		return most // no collection yet
 	}
-	if live >= Floor {
+	if live >= k.floor {
 		return standard
 	}
-	return int(min(max((Floor-live)*100/live, standard), most))
+	return int(min(max((k.floor-live)*100/live, standard), most))
 }
 
 // differs says whether b is too far from a to be left as it is.

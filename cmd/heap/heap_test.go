@@ -32,15 +32,16 @@ func TestTune(t *testing.T) {
 		from, to   int // collections while a gigabyte of garbage is made
 	}{
 		{"small", "30", nil, 7, 16},                                       // every 98 MB
-		{"large", "200", nil, 4, 8},                                       // every 200 MB, as without
+		{"large", "200", nil, 2, 8},                                       // every 200 MB, as without
 		{"tiny", "4", nil, 15, 80},                                        // every 16 MB
 		{"as the environment wishes", "30", []string{"GOGC=100"}, 20, 60}, // every 30 MB
+		{"in little memory", "30", []string{"GOMEMLIMIT=64MiB"}, 20, 120}, // every 30 MB, or less
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestTune$")
-			others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GO") })
-			cmd.Env = slices.Concat(others, row.env, []string{"HEAP_LIVE=" + row.live})
+			others := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GO") || strings.HasPrefix(v, "AUTOMEMLIMIT") })
+			cmd.Env = slices.Concat(others, []string{"GOMEMLIMIT=off"}, row.env, []string{"HEAP_LIVE=" + row.live})
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
