@@ -1,8 +1,11 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,6 +133,70 @@ func BenchmarkCycle(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "firings/s")
 		})
 	}
+}
+
+// BenchmarkHandOut is what a firing of a plan for one costs the way that nearly all go:
+// read, claimed for the slots of the replica that claims, finished with its history.
+func BenchmarkHandOut(b *testing.B) {
+	ctx := context.Background()
+	s := benchStore(b, testOptions(cmp.Or(os.Getenv("REDIS_ADDR"), redistest.Start(b).Addr)))
+	due := time.Now().Unix() - 3600
+	storeDue(b, s, b.N, due)
+	lease, err := s.Campaign(ctx, 0, "leader")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if c := os.Getenv("BENCH_BEGIN"); c != "" && b.N > 1 {
+		if out, err := exec.Command("sh", "-c", c).CombinedOutput(); err != nil {
+			b.Fatalf("%v: %s", err, out)
+		}
+		if lease, err = s.Renew(ctx, lease); err != nil {
+			b.Fatal(err)
+		}
+	}
+	before := redisCPU(b, s)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		page, err := s.Due(ctx, scheduler.DueQuery{Action: storetest.DefaultAction, From: due, To: due, Limit: 100})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if time.Until(lease.Until) < time.Second {
+			if lease, err = s.Renew(ctx, lease); err != nil {
+				b.Fatal(err)
+			}
+		}
+		claims := make([]scheduler.Claim, len(page.Plans))
+		for i, p := range page.Plans {
+			claims[i] = scheduler.Claim{Key: p.Key, Revision: p.Revision, Due: p.Due, FireDue: p.Due}
+		}
+		reply, err := s.Claim(ctx, scheduler.ClaimBatch{
+			Lease: lease, Action: storetest.DefaultAction, Cutoff: time.Now().Unix(), Claims: claims,
+			Worker: "w", Slots: len(claims),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		finishes := make([]scheduler.Finish, len(reply.Firings))
+		now := time.Now()
+		for i, f := range reply.Firings {
+			finishes[i] = scheduler.Finish{Firing: f, Verdict: scheduler.Done, Attempt: &scheduler.Attempt{
+				Firing: f.ID(), Key: f.Plan.Key, Action: f.Plan.Action, Due: f.Due, Attempt: 1,
+				Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: scheduler.Succeeded, Replica: "replica-1",
+			}}
+		}
+		if _, err := s.Finish(ctx, 0, "w", finishes); err != nil {
+			b.Fatal(err)
+		}
+		if len(finishes) == 0 {
+			b.Fatal("nothing was handed out")
+		}
+		done += len(finishes)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64((redisCPU(b, s)-before).Nanoseconds())/float64(b.N)/1000, "redis-µs/op")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "firings/s")
 }
 
 // BenchmarkMemory is what a pending plan takes in Redis, all keys together.

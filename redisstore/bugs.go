@@ -31,12 +31,13 @@ func edits() []edit {
 		{"early", "handout", exact, rounded},
 		// The queue keeps the newest firings only, as a stream with MAXLEN does.
 		{"trimmed", "claim", "call('PUBLISH', ARGV[9], ARGV[10])", "call('LTRIM', KEYS[4], -100, -1) call('PUBLISH', ARGV[9], ARGV[10])"},
+		{"trimmed", "handout", "call('PUBLISH', ARGV[12], ARGV[13])", "call('LTRIM', KEYS[8], -1, -1) call('PUBLISH', ARGV[12], ARGV[13])"},
 		// A worker that is new sees only what is queued after it came, as a consumer
 		// group does that is created from $.
 		{"from-now", "beat", "local plans", `
 			if (redis.call('HGET', KEYS[1], ARGV[1]) or '0') == '0' then
 				local shard = string.match(KEYS[1], '^(.*):workers$')
-				for _, action in ipairs(redis.call('SMEMBERS', shard .. ':actions')) do redis.call('DEL', shard .. ':firings:' .. action) end
+				for _, action in ipairs(redis.call('SMEMBERS', shard .. ':actions')) do redis.call('DEL', shard .. ':firings:' .. action, shard .. ':bundles:' .. action) end
 			end
 			local plans`},
 		// What a dead worker held of a bundle is dropped with it.

@@ -13,13 +13,15 @@ import (
 	"github.com/snower/forsun/scheduler"
 )
 
-// A bundle is firings of one action that one claim handed to one worker: bundle:<take>,
-// whose take ends in +<how many firings>. In bundles:<action>:<worker> stand, under the
-// take, changes at the claim, and under <take>:done a byte for each that is finished: 33
-// for the first, 34 for the second. The last that is finished takes all away. A field #
-// counts the unfinished ones of all bundles. Nothing is done to a bundle as a whole but that:
-// whoever wants a firing for anything else (to retry it, to hand it back, to rescue it)
-// first makes of the bundle what claim.lua would have made (unbundle.lua).
+// A bundle is firings of one action that were claimed together, and go together to one
+// worker: bundle:<take>, whose take ends in +<how many firings>. In bundles:<action>:<worker>
+// stand, under the take, changes at the claim, and under <take>:done a byte for each that is
+// finished: 33 for the first, 34 for the second. The last that is finished takes all away. A
+// field # counts the unfinished ones of all bundles. What no slot of the claiming replica was
+// free for stands in the list bundles:<action> until a worker takes it. Nothing else is done to
+// a bundle as a whole: whoever wants a firing for anything else (to retry it, to hand it
+// back, to rescue it, to take it alone) first makes of the bundle what claim.lua would have
+// made (unbundle.lua, spread.lua).
 //
 // A bundle holds of each firing a line of three lengths in bytes, and what has those
 // lengths: the entry up to changes, the entry from there, the plan (see firing.go).
@@ -44,9 +46,14 @@ func appendBundled(b, head, tail []byte, plan string) []byte {
 
 // bundled is a firing of a bundle.
 type bundled struct {
-	id   string
-	size int // of its plan
+	id         string
+	size       int // of its plan
+	head, tail string
+	plan       string
 }
+
+// entry is what the firing would be in the queue, claimed at changes.
+func (f *bundled) entry(changes string) string { return f.head + changes + f.tail }
 
 // parseBundle reads what stands in a bundle.
 func parseBundle(stored string) (all []bundled, err error) {
@@ -62,12 +69,13 @@ func parseBundle(stored string) (all []bundled, err error) {
 				return nil, fmt.Errorf("%w: firing %d: length %s", errBundle, len(all)+1, scheduler.Shorten(text, 64))
 			}
 		}
-		all = append(all, bundled{size: lengths[2]})
-		n := lengths[0] + lengths[1] + lengths[2]
+		mid := lengths[0]
+		stop := mid + lengths[1]
+		n := stop + lengths[2]
 		if n > len(rest) || lengths[0] < 32 {
-			return nil, fmt.Errorf("%w: firing %d is %d bytes long, of %d", errBundle, len(all), n, len(rest))
+			return nil, fmt.Errorf("%w: firing %d is %d bytes long, of %d", errBundle, len(all)+1, n, len(rest))
 		}
-		all[len(all)-1].id = rest[:32]
+		all = append(all, bundled{id: rest[:32], size: lengths[2], head: rest[:mid], tail: rest[mid:stop], plan: rest[stop:n]})
 		rest = rest[n:]
 	}
 	if !ok {
@@ -90,10 +98,24 @@ func bundleOf(field string) (take string, n int, ok bool) {
 	return field[:i], n, err == nil && n >= 1 && n <= batchPlans
 }
 
+// sizeOfBundle is how many firings a bundle has that waits for a worker.
+func sizeOfBundle(waiting string) int64 {
+	take, _, _ := strings.Cut(waiting, " ")
+	n, err := strconv.ParseInt(take[strings.LastIndexByte(take, '+')+1:], 10, 64)
+	if err != nil {
+		return 0 // someone wrote it there
+	}
+	return n
+}
+
 // readBundle reads what stands in a bundle: whole, or an error of errBundle; nothing if
 // it is not there.
 func (s *Store) readBundle(ctx context.Context, k *shardKeys, take string) ([]bundled, error) {
-	stored, err := s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()).ToString()
+	return parseRead(take, s.client.Do(ctx, s.client.B().Get().Key(k.bundle(take)).Build()))
+}
+
+func parseRead(take string, r rueidis.RedisResult) ([]bundled, error) {
+	stored, err := r.ToString()
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
@@ -109,35 +131,118 @@ func (s *Store) readBundle(ctx context.Context, k *shardKeys, take string) ([]bu
 	return firings, err
 }
 
+// bundlesAtOnce bounds how many bundles, of up to bundleBytes, are read at once.
+const bundlesAtOnce = batchBytes / bundleBytes
+
+// readBundles makes firings of bundles that a worker took. One that cannot be read, or has a
+// firing that cannot, is unbundled, and what is bad put into quarantine.
+func (s *Store) readBundles(ctx context.Context, k *shardKeys, worker string, bundles []takenBundle) (fs []*scheduler.Firing, err error) {
+	for some := range slices.Chunk(bundles, bundlesAtOnce) {
+		commands := make([]rueidis.Completed, len(some))
+		for i, b := range some {
+			commands[i] = s.client.B().Get().Key(k.bundle(b.take)).Build()
+		}
+		for i, r := range s.client.DoMulti(ctx, commands...) {
+			b := some[i]
+			all, err := parseRead(b.take, r)
+			if err != nil && !errors.Is(err, errBundle) {
+				return nil, err
+			}
+			whole := len(all) > 0
+			for j := range all {
+				f, err := all[j].firing()
+				receipt := nameOf(b.action) + "/" + b.take + "-" + strconv.Itoa(j+1)
+				if err == nil {
+					f.Shard, f.Receipt = k.id, receipt+"/"+strconv.Itoa(all[j].size)
+					fs = append(fs, f)
+					continue
+				}
+				if whole {
+					if err := s.unbundle(ctx, k, b.action, worker, []string{b.take}); err != nil {
+						return nil, err
+					}
+					whole = false
+				}
+				if err := s.quarantineFiring(ctx, k, worker, receipt, all[j].entry("0"), err); err != nil {
+					return nil, err
+				}
+			}
+			if len(all) == 0 { // it is not there, or cannot be read
+				if err := s.unbundle(ctx, k, b.action, worker, []string{b.take}); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return fs, nil
+}
+
+// firing decodes a firing of a bundle.
+func (f *bundled) firing() (*scheduler.Firing, error) {
+	e, err := parseEntry(f.entry("0")) // changes is for the scripts
+	if err != nil {
+		return nil, err
+	}
+	return e.with(f.plan)
+}
+
+// spread runs spread.lua for bundles that wait for a worker, by action: the first ones, as
+// they wait.
+func (s *Store) spread(ctx context.Context, k *shardKeys, waiting map[string]string) error {
+	for action, first := range waiting {
+		take, changes, _ := strings.Cut(first, " ")
+		bad := ""
+		if _, err := strconv.ParseUint(changes, 10, 64); err != nil {
+			bad = "bad" // someone wrote it there
+		}
+		if err := s.unmake(ctx, k, take, s.scripts.spread, []string{k.bundleQueue(action), k.firings(action)}, first, bad); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // unbundle runs unbundle.lua for bundles of a worker. One that is not there is not
 // missed.
 func (s *Store) unbundle(ctx context.Context, k *shardKeys, action, worker string, takes []string) error {
 	for _, take := range takes {
-		for again := true; again; {
-			keys, bad := []string{k.bundles(action, worker), k.held(action, worker), k.bundle(take), k.quarantine}, ""
-			firings, err := s.readBundle(ctx, k, take)
-			if errors.Is(err, errBundle) {
-				bad = "bad"
-			} else if err != nil {
-				return err
-			}
-			for _, f := range firings {
-				keys = append(keys, k.firing(f.id))
-			}
-			r, err := s.run(ctx, invocation{script: s.scripts.unbundle, keys: keys, args: []string{take, bad}})
-			if err != nil {
-				return err
-			}
-			n, err := firstNumber(r)
-			if err != nil {
-				return err
-			}
-			if again = n == 3; n == 2 {
-				s.log.Error().Int("shard", k.id).Str("key", k.bundle(take)).Msg("firings were lost: someone deleted a bundle, or made another of it")
-			}
+		if err := s.unmake(ctx, k, take, s.scripts.unbundle, []string{k.bundles(action, worker), k.held(action, worker)}, take, ""); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// unmake runs a script that makes of a bundle what claim.lua would have made: from and to
+// are the keys where it stands and where its firings are to be, name what it is called in
+// from; with bad it goes into quarantine.
+func (s *Store) unmake(ctx context.Context, k *shardKeys, take string, script *script, fromTo []string, name, bad string) error {
+	for {
+		keys := append(slices.Clone(fromTo), k.bundle(take), k.quarantine)
+		firings, err := s.readBundle(ctx, k, take)
+		if errors.Is(err, errBundle) {
+			bad = "bad"
+		} else if err != nil {
+			return err
+		}
+		for i := range firings {
+			keys = append(keys, k.firing(firings[i].id))
+		}
+		r, err := s.run(ctx, invocation{script: script, keys: keys, args: []string{name, bad}})
+		if err != nil {
+			return err
+		}
+		n, err := firstNumber(r)
+		if err != nil {
+			return err
+		}
+		if n == 2 {
+			s.log.Error().Int("shard", k.id).Str("key", k.bundle(take)).Msg("firings were lost: someone deleted a bundle, or made another of it")
+		}
+		if n != 3 {
+			return nil
+		}
+	}
 }
 
 // unbundleAll unbundles everything that a worker holds of an action.

@@ -203,7 +203,7 @@ func TestLateScripts(t *testing.T) {
 		for i := range some.plans {
 			some.plans[i].plan = some.plans[i].plan.Clone()
 		}
-		_, done, err := b.s.handOut(b.ctx, some, edits)
+		_, done, err := b.s.claimBundle(b.ctx, some, edits)
 		return done, err
 	}
 	b.due(action)
@@ -329,7 +329,7 @@ func TestRacesOfBundles(t *testing.T) {
 		k.settled.Store(int64(time.Hour))
 		wg.Go(func() {
 			for time.Now().Before(end) {
-				fs, _, err := peer.Take(b.ctx, scheduler.TakeRequest{Worker: worker, Slots: map[string]int{action: 7}})
+				fs, _, err := peer.Take(b.ctx, scheduler.TakeRequest{Worker: worker, Slots: map[string]int{action: []int{7, 100}[rand.IntN(2)]}})
 				if err != nil {
 					t.Error(err)
 				}
@@ -385,6 +385,7 @@ func TestRacesOfBundles(t *testing.T) {
 	})
 	wg.Wait()
 	b.checked()
+	waited := 0
 	for w := range 3 { // what is left comes out of bundles
 		for {
 			if n, err := b.s.Rescue(b.ctx, b.lease, scheduler.Holder{Worker: fmt.Sprintf("w%d", w)}, 500, 1000); err != nil {
@@ -392,6 +393,16 @@ func TestRacesOfBundles(t *testing.T) {
 			} else if n == 0 {
 				break
 			}
+		}
+	}
+	for {
+		first, ok := b.redis("LINDEX", b.k.bundleQueue(action), "0").(string)
+		if !ok {
+			break
+		}
+		waited++
+		if err := b.s.spread(b.ctx, b.k, map[string]string{action: first}); err != nil {
+			t.Fatal(err)
 		}
 	}
 	b.checked()
@@ -407,5 +418,5 @@ func TestRacesOfBundles(t *testing.T) {
 	if bundled == 0 || bundled == len(seen) {
 		t.Errorf("%d of %d were handed out in bundles", bundled, len(seen))
 	}
-	t.Logf("%d claimed and handed out, %d in bundles", len(seen), bundled)
+	t.Logf("%d claimed and handed out, %d in bundles; %d bundles waited to the end", len(seen), bundled, waited)
 }

@@ -217,6 +217,242 @@ func TestBundles(t *testing.T) {
 	}
 }
 
+// TestBundlesThatWait: firings that nobody was handed wait together, and go to whoever
+// takes them, together or alone; nothing of them stays or is counted wrongly.
+func TestBundlesThatWait(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	queued := func(b *bench, want int) {
+		b.Helper()
+		states, err := b.s.Shards(b.ctx, time.Now())
+		if err != nil || states[0].Queued[action] != int64(want) {
+			b.Errorf("queued: %v, %v, want %d", states[0].Queued, err, want)
+		}
+		b.checked()
+	}
+	// wait claims plans for nobody.
+	wait := func(b *bench, bundles int, plans ...*scheduler.Plan) {
+		b.Helper()
+		b.put(plans...)
+		b.due(action)
+		batch := scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Claims: claimsOf(plans), Worker: "leader"}
+		reply, err := b.s.Claim(b.ctx, batch)
+		if err != nil || len(reply.Answers) != len(plans) || len(reply.Firings) > 0 {
+			b.Fatalf("Claim: %v, %v", reply, err)
+		}
+		if n := b.redis("LLEN", b.k.bundleQueue(action)); n != int64(bundles) {
+			b.Fatalf("%v bundles wait, want %d", n, bundles)
+		}
+	}
+	take := func(b *bench, worker string, slots, want int) []*scheduler.Firing {
+		b.Helper()
+		fs, err := b.take(worker, slots)
+		if err != nil || len(fs) != want {
+			b.Fatalf("%s took %d, %v, want %d", worker, len(fs), err, want)
+		}
+		return fs
+	}
+	finish := func(b *bench, worker string, fs []*scheduler.Firing) {
+		b.Helper()
+		got, err := b.finish(worker, done(fs)...)
+		if err != nil || len(got) != len(fs) || slices.ContainsFunc(got, func(a scheduler.Finished) bool { return a != scheduler.FinishedOK }) {
+			b.Errorf("Finish: %v, %v", got, err)
+		}
+	}
+	for name, fn := range map[string]func(*bench){
+		"taken whole": func(b *bench) {
+			plans := overdue(90, storetest.Every(3600, 0))
+			wait(b, 2, plans...)
+			queued(b, 90)
+			fs := take(b, "w", 1000, 90)
+			b.left(90, "w")
+			for i, f := range fs {
+				want := plans[i].Clone()
+				want.LastDue, want.Due, want.Fired = plans[i].Due, plans[i].Due+3600, 1
+				if d := cmp.Diff(want, f.Plan); d != "" {
+					b.Errorf("a firing of another plan (-stored +taken):\n%s", d)
+				}
+				if f.Due != plans[i].Due || f.Attempt != 1 || f.Delivery != 1 || f.ID() != scheduler.NewFiringID(plans[i].Key, plans[i].Revision, plans[i].Due) {
+					b.Errorf("taken is %+v", f)
+				}
+			}
+			finish(b, "w", fs)
+		},
+		"as many as there are slots": func(b *bench) {
+			wait(b, 2, overdue(90)...)
+			first := take(b, "w1", 60, 50) // and there is none of 10
+			queued(b, 40)
+			finish(b, "w2", take(b, "w2", 40, 40))
+			finish(b, "w1", first)
+		},
+		"larger than what is wanted": func(b *bench) {
+			wait(b, 1, overdue(50)...)
+			for n := range 5 {
+				fs := take(b, "w", 10, 10)
+				queued(b, 40-10*n)
+				finish(b, "w", fs)
+			}
+		},
+		"after what waits alone": func(b *bench) {
+			plans := overdue(60)
+			wait(b, 2, plans...)
+			fs := take(b, "w", 60, 60)
+			if _, err := b.finish("w", scheduler.Finish{Firing: fs[7], Verdict: scheduler.Return}); err != nil {
+				b.Error(err)
+			}
+			b.put(plans[:20]...)
+			wait(b, 1, plans[:20]...)
+			again := take(b, "w", 10, 1) // and no bundle is as small
+			queued(b, 20)
+			if again[0].ID() != fs[7].ID() {
+				b.Errorf("%s came back, want %s", again[0].Plan.Key, fs[7].Plan.Key)
+			}
+			finish(b, "w", take(b, "w", 30, 20))
+			finish(b, "w", append(slices.Delete(slices.Clone(fs), 7, 8), again...))
+		},
+		"its worker dies": func(b *bench) {
+			wait(b, 1, overdue(20)...)
+			fs := take(b, "w", 20, 20)
+			finish(b, "w", fs[:3])
+			holders, err := b.s.Holders(b.ctx, 0)
+			if err != nil || len(holders) != 1 {
+				b.Fatalf("holders: %v, %v", holders, err)
+			}
+			if n, err := b.s.Rescue(b.ctx, b.lease, holders[0], 5, 100); err != nil || n != 17 {
+				b.Errorf("rescued %d, %v", n, err)
+			}
+			finish(b, "w2", take(b, "w2", 20, 17))
+			if _, err := b.s.Rescue(b.ctx, b.lease, holders[0], 5, 100); err != nil {
+				b.Error(err)
+			}
+		},
+		"few wait alone": func(b *bench) {
+			wait(b, 0, overdue(7)...)
+			finish(b, "w", take(b, "w", 20, 7))
+		},
+		"a plan in it cannot be decoded": func(b *bench) {
+			wait(b, 1, overdue(10)...)
+			key := b.keys("bundle:*")[0]
+			stored := fmt.Sprint(b.redis("GET", key))
+			b.redis("SET", key, strings.Replace(stored, `"action":"`+action+`"`, `"action":"`+strings.Repeat("\"", len(action))+`"`, 1))
+			fs := take(b, "w", 10, 9)
+			b.left(9, "w")
+			if n := b.redis("HLEN", b.k.quarantine); n != int64(1) {
+				b.Errorf("%v in quarantine", n)
+			}
+			finish(b, "w", fs)
+		},
+		"someone deletes it": func(b *bench) {
+			wait(b, 1, overdue(10)...)
+			b.redis("DEL", b.keys("bundle:*")[0])
+			take(b, "w", 10, 0)
+			wait(b, 1, overdue(10)...)
+			b.redis("DEL", b.keys("bundle:*")[0])
+			take(b, "w", 1, 0) // alone
+			b.settle()         // counts anew
+		},
+		"someone makes another of it": func(b *bench) {
+			for _, slots := range []int{10, 1} {
+				for _, other := range []string{"", "10 20", "1 2 3\nabc"} {
+					wait(b, 1, overdue(10)...)
+					b.redis("SET", b.keys("bundle:*")[0], other)
+					take(b, "w", slots, 0)
+					b.settle() // counts anew
+					queued(b, 0)
+				}
+				wait(b, 1, overdue(10)...)
+				key := b.keys("bundle:*")[0]
+				b.redis("DEL", key)
+				b.redis("RPUSH", key, "a list")
+				take(b, "w", slots, 0)
+				b.settle()
+				queued(b, 0)
+			}
+			if n := b.redis("HLEN", b.k.quarantine); n != int64(8) {
+				b.Errorf("%v in quarantine, want 8", n)
+			}
+		},
+		"someone writes beside it": func(b *bench) {
+			wait(b, 1, overdue(10)...)
+			for _, what := range []string{"what?", "a+5", "b+x 7", "+ ", ""} {
+				b.redis("LPUSH", b.k.bundleQueue(action), what)
+			}
+			var fs []*scheduler.Firing
+			for range 20 {
+				got, err := b.take("w", 10)
+				if err != nil {
+					b.Fatal(err)
+				}
+				fs = append(fs, got...)
+			}
+			if len(fs) != 10 {
+				b.Errorf("taken: %d", len(fs))
+			}
+			finish(b, "w", fs)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, server.Addr)
+			fn(b)
+			b.settle()
+			b.left(0, "w")
+			queued(b, 0)
+			if left := append(b.keys("bundle*"), append(b.keys("firing*"), b.keys("held*")...)...); len(left) > 0 {
+				t.Errorf("still there: %q", left)
+			}
+		})
+	}
+}
+
+// TestHandOutTakesItsPlansOutOfTheSchedule, and no others, whatever stands between them.
+func TestHandOutTakesItsPlansOutOfTheSchedule(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, c := range map[string]struct {
+		between func(b *bench, due int64) // after the plans were read
+		order   func([]*scheduler.Plan)
+		left    []string
+	}{
+		"in a row":     {left: nil},
+		"out of order": {order: func(ps []*scheduler.Plan) { slices.Reverse(ps) }},
+		"one comes between": {left: []string{"p05a"}, between: func(b *bench, due int64) {
+			b.put(storetest.NewPlan("p05a", storetest.WithDue(due)))
+		}},
+		"one comes before and one after": {left: []string{"p", "q"}, between: func(b *bench, due int64) {
+			b.put(storetest.NewPlan("p", storetest.WithDue(due)), storetest.NewPlan("q", storetest.WithDue(due)))
+		}},
+		"the first was taken out by hand": {between: func(b *bench, due int64) { b.redis("ZREM", b.k.schedule(action), "p00") }},
+		"one was taken out by hand":       {between: func(b *bench, due int64) { b.redis("ZREM", b.k.schedule(action), "p04") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, server.Addr)
+			plans := overdue(10)
+			b.put(plans...)
+			b.due(action)
+			if c.between != nil {
+				c.between(b, plans[0].Due)
+			}
+			if c.order != nil {
+				c.order(plans)
+			}
+			fs := b.handOut("w", plans...)
+			if len(fs) != 10 || !strings.Contains(fs[0].Receipt, "+10") {
+				t.Fatalf("%d firings were handed out", len(fs))
+			}
+			var left []string
+			for _, k := range b.redis("ZRANGE", b.k.schedule(action), "0", "-1").([]any) {
+				left = append(left, fmt.Sprint(k))
+			}
+			if !slices.Equal(left, c.left) {
+				t.Errorf("in the schedule are %q, want %q", left, c.left)
+			}
+			b.checked()
+		})
+	}
+}
+
 // TestHandOutComparesWithWhatWasRead: a plan that became another after it was read is not
 // claimed as it was, whoever did that, and however the claim goes.
 func TestHandOutComparesWithWhatWasRead(t *testing.T) {

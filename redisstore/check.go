@@ -301,14 +301,17 @@ func (c *checker) count() error {
 	if err != nil {
 		return err
 	}
-	keys := []string{c.keys.backlog, c.keys.retries}
-	for _, action := range c.s.actions() {
+	keys, actions := []string{c.keys.backlog, c.keys.retries}, c.s.actions()
+	for _, action := range actions {
+		keys = append(keys, c.keys.bundleQueue(action))
+	}
+	for _, action := range actions {
 		keys = append(keys, c.keys.firings(action))
 		for _, w := range workers {
 			keys = append(keys, c.keys.held(action, w), c.keys.bundles(action, w))
 		}
 	}
-	r, err := c.s.run(c.ctx, invocation{script: c.s.scripts.audit, keys: keys})
+	r, err := c.s.run(c.ctx, invocation{script: c.s.scripts.audit, keys: keys, args: []string{strconv.Itoa(len(actions))}})
 	if err != nil {
 		return err
 	}

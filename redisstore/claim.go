@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,41 +42,77 @@ func score(second int64) string {
 	return strconv.FormatInt(second, 10)
 }
 
-// dueKeys reads a page of an action's schedule: keys, oldest first, behind after if it
-// is not ""; and edits as it was then, or before. What is read of plans after it is no
-// older than that.
-func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, to int64, after string, limit int) (keys []string, edits string, err error) {
+// duePage is a page of an action's schedule.
+type duePage struct {
+	keys  []string // oldest first; fewer than the limit if there are no more
+	edits string   // as it was then, or before: what is read of plans after it is no older
+}
+
+// dueKeys reads a page of an action's schedule, behind after if it is not "": where claims
+// take away what was read.
+func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, to int64, after string, limit int) (p duePage, err error) {
+	schedule := k.schedule(action)
+	read := func(min, max string, limit int) rueidis.Completed {
+		return s.client.B().Zrange().Key(schedule).Min(min).Max(max).Byscore().Limit(0, int64(limit)).Build()
+	}
+	edits := s.client.B().Get().Key(k.edits).Build()
 	if after == "" {
-		b := s.client.B
-		results := s.client.DoMulti(ctx, b().Get().Key(k.edits).Build(),
-			b().Zrange().Key(k.schedule(action)).Min(score(from)).Max(score(to)).Byscore().Limit(0, int64(limit)).Build())
-		if edits, err = results[0].ToString(); err != nil && !rueidis.IsRedisNil(err) {
-			return nil, "", err
+		results := s.client.DoMulti(ctx, edits, read(score(from), score(to), limit))
+		if p.edits, err = results[0].ToString(); err != nil && !rueidis.IsRedisNil(err) {
+			return p, err
 		}
-		keys, err = results[1].AsStrSlice()
-		return keys, edits, err
+		p.keys, err = results[1].AsStrSlice()
+		return p, err
 	}
-	p, err := parsePlaceOf(after)
+	at, err := parsePlaceOf(after)
+	if err != nil || at.second > to {
+		return p, err
+	}
+	// Mostly the page before is about to be claimed, or has just been: then this one is
+	// among the first twice as many of that second. due.lua needs no luck, but Lua makes a
+	// string of each key.
+	second := score(at.second)
+	results := s.client.DoMulti(ctx, edits, read(second, second, 2*limit))
+	if p.edits, err = results[0].ToString(); err != nil && !rueidis.IsRedisNil(err) {
+		return p, err
+	}
+	all, err := results[1].AsStrSlice()
 	if err != nil {
-		return nil, "", err
+		return p, err
 	}
+	behind, _ := slices.BinarySearch(all, at.key+"\x00") // in the order of a sorted set
+	p.keys = all[behind:min(behind+limit, len(all))]
+	switch {
+	case len(p.keys) == limit:
+		return p, nil
+	case len(all) == 2*limit:
+		return s.dueKeysBehind(ctx, k, action, to, at, limit)
+	}
+	// That is all of the second.
+	others, err := s.client.Do(ctx, read("("+second, score(to), limit-len(p.keys))).AsStrSlice()
+	p.keys = append(p.keys, others...)
+	return p, err
+}
+
+// dueKeysBehind runs due.lua.
+func (s *Store) dueKeysBehind(ctx context.Context, k *shardKeys, action string, to int64, after place, limit int) (p duePage, err error) {
 	r, err := s.run(ctx, invocation{
 		script: s.scripts.due, keys: []string{k.schedule(action), k.edits},
-		args: []string{score(to), strconv.Itoa(limit), strconv.FormatInt(p.second, 10), p.key},
+		args: []string{score(to), strconv.Itoa(limit), strconv.FormatInt(after.second, 10), after.key},
 	})
 	if err != nil {
-		return nil, "", err
+		return p, err
 	}
 	all := make([]string, len(r.values))
 	for i := range r.values {
 		if all[i], err = r.values[i].ToString(); err != nil {
-			return nil, "", fmt.Errorf("%w: %w", errReply, err)
+			return p, fmt.Errorf("%w: %w", errReply, err)
 		}
 	}
 	if len(all) == 0 {
-		return nil, "", errReply
+		return p, errReply
 	}
-	return all[1:], all[0], nil
+	return duePage{keys: all[1:], edits: all[0]}, nil
 }
 
 // Due reads due plans of a shard: see scheduler.ClaimStore.
@@ -90,10 +127,11 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		return page, err
 	}
 	limit := min(q.Limit, batchPlans)
-	keys, edits, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
-	if err != nil || len(keys) == 0 {
+	due, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
+	if err != nil || len(due.keys) == 0 {
 		return page, storeError("read due plans", err)
 	}
+	keys := due.keys
 	chunk := make([]listed, len(keys))
 	for i, key := range keys {
 		chunk[i] = listed{k, key}
@@ -113,7 +151,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		}
 		page.Plans = append(page.Plans, p)
 		own := *p
-		k.read.add(&own, v, edits)
+		k.read.add(&own, v, due.edits)
 		last.second = p.Due // or nearly, if the last cannot be read
 	}
 	if len(stored) < len(keys) || len(keys) == limit {
@@ -194,12 +232,15 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		n := together(b.Claims[from:], plans[from:])
 		some := &claiming{k: k, batch: &b, claims: b.Claims[from : from+n], plans: plans[from : from+n], answers: reply.Answers[from : from+n]}
 		some.handOut = min(b.Slots-len(reply.Firings), n)
-		if 0 < some.handOut && some.handOut < n { // what all can be handed out of is cheaper
+		queue := some.handOut == 0 && n >= queuedLeast
+		if queue {
+			n = min(n, queuedMost)
+		} else if some.handOut > 0 { // what all can be handed out of is cheaper
 			n = some.handOut
-			some.claims, some.plans, some.answers = some.claims[:n], some.plans[:n], some.answers[:n]
 		}
-		if same && some.handOut == n && !scheduler.Bug("two-steps") {
-			edits, same, err = s.handOut(ctx, some, edits)
+		some.claims, some.plans, some.answers = some.claims[:n], some.plans[:n], some.answers[:n]
+		if same && (queue || some.handOut == n) && !scheduler.Bug("two-steps") {
+			edits, same, err = s.claimBundle(ctx, some, edits)
 			if err == nil && same {
 				reply.Firings, from = append(reply.Firings, some.firings...), from+n
 				continue
@@ -229,6 +270,13 @@ type claiming struct {
 
 	firings []*scheduler.Firing // handed out
 }
+
+// Bundles that wait for a worker: fewer firings are queued one by one, and more do not
+// find as many free slots at once.
+const (
+	queuedLeast = 8
+	queuedMost  = 50
+)
 
 // together returns how many of the first claims one run of the script takes: of
 // different plans, since it reads all before it writes any, and no more than what
@@ -307,26 +355,32 @@ func possible(c *scheduler.Claim) bool {
 	return c.FireDue >= c.Due && (c.Next == 0 || c.Next > c.Due && c.Next > c.FireDue) && c.Next <= maxDue
 }
 
-// handOut runs handout.lua for claims whose firings all go to the worker that asks, of
-// plans that were read when edits was what it says. Done is false if it cannot be done
-// that way: then nothing was. It returns what edits is after it.
-func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after string, done bool, err error) {
+// claimBundle runs handout.lua for claims whose firings all go to the worker that asks,
+// or all wait for one, of plans that were read when edits was what it says. Done is false
+// if it cannot be done that way: then nothing was. It returns what edits is after it.
+func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (after string, done bool, err error) {
 	k, b := c.k, c.batch
 	take := s.takeID() + "+" + strconv.Itoa(len(c.claims))
-	keys := make([]string, 0, 9+len(c.claims))
-	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, k.bundles(b.Action, b.Worker), k.bundle(take))
-	args := make([]string, 12, 12+2*len(c.claims))
+	worker, bundles := "", k.bundleQueue(b.Action)
+	if c.handOut > 0 {
+		worker, bundles = b.Worker, k.bundles(b.Action, b.Worker)
+	}
+	keys := make([]string, 0, handoutKeys+len(c.claims))
+	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, bundles, k.bundle(take))
+	args := make([]string, handoutArgs, handoutArgs+2*len(c.claims))
 	var on, onKeys []string // of the plans that go on
 	latest, bytes := int64(minDue), 0
 	for i := range c.claims {
 		bytes += c.plans[i].size
 	}
-	if bytes > bundleBytes || b.Worker == "" {
+	if bytes > bundleBytes || c.handOut > 0 && worker == "" {
 		return edits, false, nil
 	}
 	bundle := make([]byte, 0, bytes+160*len(c.claims))
 	all := make([]int, len(c.claims))
 	var head, tail []byte     // of one firing's line
+	inRow := true             // the plans that end stand in the schedule in this order
+	var last *scheduler.Claim // of those
 	for i := range c.claims { // of different plans: see together
 		all[i] = i
 		claim, read := &c.claims[i], &c.plans[i]
@@ -348,6 +402,8 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 		bundle = appendBundled(bundle, head, tail, read.stored)
 		if claim.Next == 0 {
 			keys, args = append(keys, k.plan(claim.Key)), append(args, claim.Key)
+			inRow = inRow && (last == nil || last.Due < claim.Due || last.Due == claim.Due && last.Key < claim.Key)
+			last = claim
 			continue
 		}
 		if len(read.stored) < headLongLen || !strings.HasPrefix(read.stored[headShortLen:], `"current_count":`) {
@@ -357,11 +413,14 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 		onKeys = append(onKeys, k.plan(claim.Key))
 		on = append(on, claim.Key, strconv.FormatInt(claim.Next, 10), read.stored[:headStatusAt], next[:headStatusAt])
 	}
-	ends := len(args) - 12
+	ends := len(args) - handoutArgs
+	if inRow && ends > 1 {
+		ends = -ends
+	}
 	copy(args, []string{
 		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
-		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), b.Worker, take, edits, strconv.Itoa(ends),
+		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), worker, take, edits, s.channel, k.work(b.Action), strconv.Itoa(ends),
 	})
 	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
 	scheduler.Failpoint("before-claim-reply")
@@ -380,6 +439,12 @@ func (s *Store) handOut(ctx context.Context, c *claiming, edits string) (after s
 	c.take(take, all)
 	return take, true, nil
 }
+
+// How many keys and arguments of handout.lua come before those of each plan.
+const (
+	handoutKeys = 9
+	handoutArgs = 14
+)
 
 // take makes the firings that were handed out: the first that were claimed. Nothing
 // of them need be read again: the claim compared the plan with what it was when it

@@ -441,7 +441,8 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 		commands = append(commands,
 			c.B().Zcount().Key(k.schedule(action)).Min("-inf").Max(before).Build(),
 			c.B().Zrange().Key(k.schedule(action)).Min("0").Max("0").Withscores().Build(),
-			c.B().Llen().Key(k.firings(action)).Build())
+			c.B().Llen().Key(k.firings(action)).Build(),
+			c.B().Lrange().Key(k.bundleQueue(action)).Start(0).Stop(-1).Build())
 		for _, w := range workers {
 			commands = append(commands, c.B().Hlen().Key(k.held(action, w)).Build(), c.B().Hget().Key(k.bundles(action, w)).Field(bundleCount).Build())
 		}
@@ -469,10 +470,17 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 		if err != nil {
 			return state, err
 		}
+		waiting, err := results[3].AsStrSlice()
+		if err != nil {
+			return state, err
+		}
+		for _, bundle := range waiting {
+			queued += sizeOfBundle(bundle)
+		}
 		if queued > 0 {
 			state.Queued[action] = queued
 		}
-		for _, r := range results[3 : 3+2*len(workers)] {
+		for _, r := range results[4 : 4+2*len(workers)] {
 			n, err := r.AsInt64()
 			if err != nil && !rueidis.IsRedisNil(err) {
 				return state, err
@@ -481,7 +489,7 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 				state.Running[action] += n
 			}
 		}
-		results = results[3+2*len(workers):]
+		results = results[4+2*len(workers):]
 	}
 	return state, nil
 }

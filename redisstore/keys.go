@@ -24,7 +24,8 @@ type keyspace struct{ prefix string }
 //	firing:<id>              string  the plan of an unfinished firing: see firing.go
 //	firings:<action>         list    entries of claimed firings, oldest first
 //	held:<action>:<worker>   hash    receipt → entry that the worker has taken
-//	bundle:<take>            string  firings that a claim handed to a worker: see bundle.go
+//	bundle:<take>            string  firings that were claimed together: see bundle.go
+//	bundles:<action>         list    <take> <changes> of those that wait for a worker, oldest first
 //	bundles:<action>:<worker> hash   the takes of those that the worker has not finished
 //	workers                  hash    worker → heartbeat counter
 //	retries                  zset    firings that wait for a time (member: see waiting) → that time, ms
@@ -85,7 +86,8 @@ func (s *shardKeys) held(action, worker string) string {
 	return s.tag + "held:" + nameOf(action) + ":" + worker
 }
 
-func (s *shardKeys) bundle(take string) string { return s.tag + "bundle:" + take }
+func (s *shardKeys) bundle(take string) string         { return s.tag + "bundle:" + take }
+func (s *shardKeys) bundleQueue(action string) string { return s.tag + "bundles:" + nameOf(action) }
 func (s *shardKeys) bundles(action, worker string) string {
 	return s.tag + "bundles:" + nameOf(action) + ":" + worker
 }

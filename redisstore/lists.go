@@ -167,18 +167,20 @@ func (s *Store) DueAt(ctx context.Context, q scheduler.DueAtQuery) (plans []*sch
 
 // dueAt returns a page of one action's plans due at a second, over all shards.
 func (s *Store) dueAt(ctx context.Context, action string, second int64, after string, limit int) (plans []*scheduler.Plan, last string, more bool, err error) {
-	if after != "" {
-		after = place{after, second}.String()
-	}
 	var entries []listed
 	for _, id := range s.ids {
 		k := s.shards[id]
-		keys, _, err := s.dueKeys(ctx, k, action, second, second, after, limit)
+		var page duePage
+		if after == "" {
+			page, err = s.dueKeys(ctx, k, action, second, second, "", limit)
+		} else {
+			page, err = s.dueKeysBehind(ctx, k, action, second, place{after, second}, limit)
+		}
 		if err != nil {
 			return nil, "", false, err
 		}
-		more = more || len(keys) == limit
-		for _, key := range keys {
+		more = more || len(page.keys) == limit
+		for _, key := range page.keys {
 			entries = append(entries, listed{k, key})
 		}
 	}

@@ -85,12 +85,16 @@ func (h luaHeader) places() []*regexp.Regexp {
 	said, _, _ := strings.Cut(h.keys, "then")
 	said, _, _ = strings.Cut(said, "…")
 	var all []*regexp.Regexp
-	for _, found := range regexp.MustCompile(`(\d+) ([a-z:<>]+)`).FindAllStringSubmatch(said, -1) {
+	for _, found := range regexp.MustCompile(`(\d+) ([a-z:<>]+)(?: or ([a-z:<>]+))?`).FindAllStringSubmatch(said, -1) {
 		if found[1] != strconv.Itoa(len(all)+1) {
 			break
 		}
-		name := regexp.MustCompile(`<[a-z]+>`).ReplaceAllString(found[2], ".+")
-		all = append(all, regexp.MustCompile("(^|:)"+name+"$"))
+		name := func(said string) string { return regexp.MustCompile(`<[a-z]+>`).ReplaceAllString(said, ".+") }
+		pattern := "(^|:)" + name(found[2]) + "$"
+		if found[3] != "" {
+			pattern += "|(^|:)" + name(found[3]) + "$"
+		}
+		all = append(all, regexp.MustCompile(pattern))
 	}
 	return all
 }
@@ -213,9 +217,9 @@ func (b *bench) everything() {
 
 	due := time.Now().Unix() - 5
 	b.put(storetest.NewPlan("page1", storetest.WithDue(due)), storetest.NewPlan("page2", storetest.WithDue(due)))
-	page, err := b.s.Due(b.ctx, scheduler.DueQuery{Action: action, To: due, Limit: 1})
+	_, err = b.s.Due(b.ctx, scheduler.DueQuery{Action: action, To: due, Limit: 1})
 	must(err)
-	_, err = b.s.Due(b.ctx, scheduler.DueQuery{Action: action, To: due, Limit: 1, After: page.Next})
+	_, err = b.s.dueKeysBehind(b.ctx, b.k, action, due, place{"page1", due}, 1) // due
 	must(err)
 	b.redis("DEL", b.k.plan("page1"))
 	b.due(action) // mend
@@ -229,6 +233,20 @@ func (b *bench) everything() {
 	handed := b.handed("w2", again...) // new, put, handout
 	must(errors.Join(b.s.Put(b.ctx, again)...))
 	_, err = b.finish("w2", ends(handed[0], scheduler.Retry, time.Now()), ends(handed[1], scheduler.Done, time.Now())) // unbundle
+	must(err)
+
+	waiting := overdue(10)
+	b.put(waiting...)
+	b.due(action)
+	_, err = b.s.Claim(b.ctx, scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Claims: claimsOf(waiting)})
+	must(err)
+	alone, err := b.take("w3", 1) // spread
+	must(err)
+	_, err = b.finish("w3", done(alone)...)
+	must(err)
+	rest, err := b.take("w3", 100)
+	must(err)
+	_, err = b.finish("w3", done(rest)...)
 	must(err)
 
 	fs := b.running("w", "done", "retry", "removed", "buried", "rescued", "bad")

@@ -36,7 +36,7 @@ type Store struct {
 
 // scripts are the Lua files of the plans and their firings.
 type scripts struct {
-	new, put, remove, due, mend, claim, handout, unbundle, promote, settle *script
+	new, put, remove, due, mend, claim, handout, unbundle, spread, promote, settle *script
 	take, done, finish, quarantine, beat, rescue, forget, redrive          *script
 	look, audit, collect, recount                                          *script
 }
@@ -44,7 +44,8 @@ type scripts struct {
 func loadScripts() scripts {
 	return scripts{
 		new: loadScript("new"), put: loadScript("put"), remove: loadScript("remove"), due: loadScript("due"),
-		mend: loadScript("mend"), claim: loadScript("claim"), handout: loadScript("handout"), unbundle: loadScript("unbundle"), promote: loadScript("promote"), settle: loadScript("settle"),
+		mend: loadScript("mend"), claim: loadScript("claim"), handout: loadScript("handout"), unbundle: loadScript("unbundle"),
+		spread: loadScript("spread"), promote: loadScript("promote"), settle: loadScript("settle"),
 		take: loadScript("take"), done: loadScript("done"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
 		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), audit: loadScript("audit"), collect: loadScript("collect"), recount: loadScript("recount"),
 	}

@@ -37,58 +37,99 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 	if err != nil {
 		return nil, false, err
 	}
-	id := s.takeID()
-	keys := append(make([]string, 0, 1+2*len(q.Slots)), k.workers)
-	args := append(make([]string, 0, 3+len(q.Slots)), q.Worker, id, strconv.Itoa(takeFirings))
 	actions := make([]string, 0, len(q.Slots))
 	for action, n := range q.Slots {
 		if n > 0 {
 			actions = append(actions, action)
-			keys = append(keys, k.firings(action), k.held(action, q.Worker))
-			args = append(args, strconv.Itoa(n))
 		}
 	}
 	if len(actions) == 0 {
 		return nil, false, nil
 	}
-	r, err := s.run(ctx, invocation{script: s.scripts.take, keys: keys, args: args})
+	t, err := s.take(ctx, k, q, actions)
+	if err == nil && len(t.entries)+len(t.bundles) == 0 && t.large != nil {
+		if err = s.spread(ctx, k, t.large); err == nil {
+			t, err = s.take(ctx, k, q, actions)
+		}
+	}
 	if err != nil {
 		return nil, false, storeError("take firings", err)
 	}
-	if len(r.values) != 1+len(actions) {
-		return nil, false, errReply
-	}
-	bounded, err := number(r.values[0])
-	if err != nil {
-		return nil, false, err
-	}
-	var entries, receipts []string
-	for i, action := range actions {
-		stored, err := r.values[1+i].AsStrSlice()
-		if err != nil {
-			return nil, false, fmt.Errorf("take firings: %w: %w", errReply, err)
-		}
-		for _, e := range stored {
-			entries = append(entries, e)
-			receipts = append(receipts, nameOf(action)+"/"+id+"-"+strconv.Itoa(len(entries)))
-		}
-	}
 	// If they cannot be read they are in the worker's hands all the same: its sweeper
 	// hands them back.
-	taken, bad, err := s.readFirings(ctx, k, entries)
+	taken, bad, err := s.readFirings(ctx, k, t.entries)
 	if err != nil {
 		return nil, false, storeError("take firings", err)
 	}
 	fs = taken[:0]
 	for i, f := range taken {
 		if f != nil {
-			f.Shard, f.Receipt = k.id, receipts[i]+"/"+sizeOf(entries[i])
+			f.Shard, f.Receipt = k.id, t.receipts[i]+"/"+sizeOf(t.entries[i])
 			fs = append(fs, f)
-		} else if err := s.quarantineFiring(ctx, k, q.Worker, receipts[i], entries[i], bad[i]); err != nil {
-			s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", receipts[i]).Msg("a firing that cannot be decoded could not be put into quarantine")
+		} else if err := s.quarantineFiring(ctx, k, q.Worker, t.receipts[i], t.entries[i], bad[i]); err != nil {
+			s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", t.receipts[i]).Msg("a firing that cannot be decoded could not be put into quarantine")
 		}
 	}
-	return fs, bounded == 1, nil
+	bundled, err := s.readBundles(ctx, k, q.Worker, t.bundles)
+	if err != nil {
+		return nil, false, storeError("take firings", err)
+	}
+	return append(fs, bundled...), t.bounded || len(t.large) > 0, nil
+}
+
+// taken is what one run of take.lua brought.
+type taken struct {
+	entries, receipts []string
+	bundles           []takenBundle
+	large             map[string]string // by action: the bundle that has more firings than are wanted
+	bounded           bool              // there may be more, for the slots that were given
+}
+
+type takenBundle struct{ action, take string }
+
+// take runs take.lua.
+func (s *Store) take(ctx context.Context, k *shardKeys, q scheduler.TakeRequest, actions []string) (t taken, err error) {
+	id := s.takeID()
+	keys := append(make([]string, 0, 1+4*len(actions)), k.workers)
+	args := append(make([]string, 0, 3+len(actions)), q.Worker, id, strconv.Itoa(takeFirings))
+	for _, action := range actions {
+		keys = append(keys, k.firings(action), k.held(action, q.Worker), k.bundleQueue(action), k.bundles(action, q.Worker))
+		args = append(args, strconv.Itoa(q.Slots[action]))
+	}
+	r, err := s.run(ctx, invocation{script: s.scripts.take, keys: keys, args: args})
+	if err != nil {
+		return t, err
+	}
+	if len(r.values) != 1+3*len(actions) {
+		return t, errReply
+	}
+	bounded, err := number(r.values[0])
+	if err != nil {
+		return t, err
+	}
+	t.bounded = bounded == 1
+	for i, action := range actions {
+		stored, err1 := r.values[1+3*i].AsStrSlice()
+		takes, err2 := r.values[2+3*i].AsStrSlice()
+		large, err3 := r.values[3+3*i].AsStrSlice()
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return t, fmt.Errorf("%w: %w", errReply, err)
+		}
+		for _, e := range stored {
+			t.entries = append(t.entries, e)
+			t.receipts = append(t.receipts, nameOf(action)+"/"+id+"-"+strconv.Itoa(len(t.entries)))
+		}
+		for _, take := range takes {
+			t.bundles = append(t.bundles, takenBundle{action, take})
+		}
+		if len(large) > 0 {
+			if t.large == nil {
+				t.large = make(map[string]string)
+			}
+			t.large[action] = large[0]
+		}
+	}
+	return t, nil
 }
 
 // quarantineFiring moves what cannot be decoded out of the worker's hands.
@@ -501,7 +542,7 @@ func (s *Store) recount(ctx context.Context, k *shardKeys) error {
 	keys := []string{k.backlog, k.retries, k.workers, k.actions}
 	args := []string{strconv.Itoa(len(actions))}
 	for _, action := range actions {
-		keys, args = append(keys, k.firings(action)), append(args, nameOf(action))
+		keys, args = append(keys, k.firings(action), k.bundleQueue(action)), append(args, nameOf(action))
 	}
 	for _, action := range actions {
 		for _, w := range workers {

@@ -1,6 +1,5 @@
 #!lua flags=no-writes
--- Reads the page of a schedule that follows an entry, oldest first. (The first page
--- needs no script.)
+-- Reads the page of a schedule that follows an entry, oldest first, wherever that is.
 -- KEYS  1 schedule:<action>  2 edits
 -- ARGV  1 the last second, s  2 limit  3 and 4 the entry: its second, its key
 -- Returns  {0, edits, '' if there is none, key, …}. O(log schedule + limit).

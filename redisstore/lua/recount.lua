@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Counts unfinished firings anew where nothing tells otherwise: who deletes a queue
 -- by hand leaves them counted.
--- KEYS  1 backlog  2 retries  3 workers  4 actions  then firings:<action> of each
---       action, then held:<action>:<worker> and bundles:<action>:<worker>: of each
---       action those of all workers
+-- KEYS  1 backlog  2 retries  3 workers  4 actions  then firings:<action> and
+--       bundles:<action> of each action, then held:<action>:<worker> and
+--       bundles:<action>:<worker>: of each action those of all workers
 -- ARGV  1 number of actions  then their names, then the workers
 -- Returns  {0, 1} if what was counted was wrong, {0, 0} if not, or if there are
 --       others, or more than 1,000 retries. O(number of keys).
@@ -22,9 +22,10 @@ end
 local workers, wrong = #ARGV - 1 - m, 0
 for a = 1, m do
   local name = ARGV[1 + a]
-  local n = (found[name] or 0) + redis.call('LLEN', KEYS[4 + a])
+  local n = (found[name] or 0) + redis.call('LLEN', KEYS[3 + 2 * a])
+  for _, bundle in ipairs(redis.call('LRANGE', KEYS[4 + 2 * a], 0, -1)) do n = n + (string.match(bundle, '%+(%d+) ') or 0) end
   for w = 1, workers do
-    local k = 3 + m + 2 * ((a - 1) * workers + w)
+    local k = 3 + 2 * m + 2 * ((a - 1) * workers + w)
     n = n + redis.call('HLEN', KEYS[k]) + (redis.call('HGET', KEYS[k + 1], '#') or 0)
   end
   found[name], total = n, total + n
