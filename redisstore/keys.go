@@ -86,7 +86,7 @@ func (s *shardKeys) held(action, worker string) string {
 	return s.tag + "held:" + nameOf(action) + ":" + worker
 }
 
-func (s *shardKeys) bundle(take string) string         { return s.tag + "bundle:" + take }
+func (s *shardKeys) bundle(take string) string        { return s.tag + "bundle:" + take }
 func (s *shardKeys) bundleQueue(action string) string { return s.tag + "bundles:" + nameOf(action) }
 func (s *shardKeys) bundles(action, worker string) string {
 	return s.tag + "bundles:" + nameOf(action) + ":" + worker

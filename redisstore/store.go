@@ -37,8 +37,8 @@ type Store struct {
 // scripts are the Lua files of the plans and their firings.
 type scripts struct {
 	new, put, remove, due, mend, claim, handout, unbundle, spread, promote, settle *script
-	take, done, finish, quarantine, beat, rescue, forget, redrive          *script
-	look, audit, collect, recount                                          *script
+	take, done, finish, quarantine, beat, rescue, forget, redrive                  *script
+	look, audit, collect, recount                                                  *script
 }
 
 func loadScripts() scripts {

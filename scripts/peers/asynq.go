@@ -22,7 +22,7 @@ func newAsynq() *contestant {
 		name: "asynq", note: "64 workers, looks for due tasks every second",
 		works: []string{create, burst, steady200, steady2000},
 		ready: func() error { _, err := exec.LookPath("redis-server"); return err },
-		run:   runAsynq,
+		once:  runAsynq,
 	}
 }
 

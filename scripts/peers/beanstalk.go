@@ -37,7 +37,7 @@ func newBeanstalk(log bool) *contestant {
 			return []string{"-l", "127.0.0.1", "-p", strconv.Itoa(port), "-b", dir}
 		}
 	}
-	c.run = func(ctx context.Context, t task) (f figures, err error) {
+	c.once = func(ctx context.Context, t task) (f figures, err error) {
 		server, err := start(ctx, "beanstalkd", args)
 		if err != nil {
 			return f, err
@@ -179,7 +179,7 @@ func beanstalkDrain(ctx context.Context, addr string, r *runs) error {
 }
 
 func beanstalkBurst(ctx context.Context, addr string, t task) (f figures, err error) {
-	first, err := filled(t.jobs, usualSpeed, func(first int64) error {
+	first, err := filled(t, usualSpeed, func(first int64) error {
 		return beanstalkPut(ctx, addr, 4, 100, t.jobs, func() int {
 			return int((time.Until(time.Unix(first, 0)) + time.Second - 1) / time.Second)
 		})

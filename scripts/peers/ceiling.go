@@ -32,7 +32,7 @@ func newCeiling(way string) *contestant {
 		name: "ceiling (" + way + ")", note: "scripts of 100 jobs: claim, enqueue, acknowledge, and nothing else",
 		works: []string{burst},
 		ready: func() error { _, err := exec.LookPath("redis-server"); return err },
-		run: func(ctx context.Context, t task) (figures, error) {
+		once: func(ctx context.Context, t task) (figures, error) {
 			server, err := startRedis(ctx)
 			if err != nil {
 				return figures{}, err

@@ -26,7 +26,7 @@ func newForsun(driver, program string) *contestant {
 		c.works = []string{create, bulk, burst, steady200, steady2000}
 		c.ready = func() error { return nil }
 	}
-	c.run = func(ctx context.Context, t task) (f figures, err error) {
+	c.once = func(ctx context.Context, t task) (f figures, err error) {
 		args := []string{"--params", strconv.Itoa(payloadBytes), "-o", "json", "--driver", driver}
 		if driver == "redis" {
 			server, err := startRedis(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -24,8 +25,8 @@ const (
 // createClients is how many clients create at a time, each waiting for its answer.
 const createClients = 16
 
-// runTimeout bounds one run of one contestant.
-const runTimeout = 3 * time.Minute
+// runTimeout bounds one run of one contestant, with all its tries.
+const runTimeout = 5 * time.Minute
 
 // work is a task, and how it is named and read.
 type work struct {
@@ -52,7 +53,7 @@ func (o *options) works() []work {
 		o.rounds = 1
 	}
 	steady := func(name string, rate int) work {
-		return work{task{name, rate * seconds, rate, seconds}, fmt.Sprintf("%d jobs due in each of %d seconds", rate, seconds), 1, true}
+		return work{task{work: name, jobs: rate * seconds, rate: rate, seconds: seconds}, fmt.Sprintf("%d jobs due in each of %d seconds", rate, seconds), 1, true}
 	}
 	all := []work{
 		{task{work: burst, jobs: 100_000 / k}, fmt.Sprintf("%d jobs due in one second", 100_000/k), 0, false},
@@ -136,10 +137,14 @@ func (o *options) measure(ctx context.Context) (*report, error) {
 		f, err := x.c.run(bounded, x.w.task)
 		cancel()
 		if err != nil {
-			// What was measured so far is not thrown away.
-			r.failed = fmt.Errorf("%s, %s: %w", x.c.name, x.w.title, err)
-			r.Left = append(r.Left, "all from here on: "+r.failed.Error())
-			break
+			// What else is measured is not thrown away.
+			err = fmt.Errorf("%s, %s: %w", x.c.name, x.w.title, err)
+			r.failed = errors.Join(r.failed, err)
+			r.Left = append(r.Left, err.Error())
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		r.add(x.w, x.c, f)
 	}

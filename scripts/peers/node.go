@@ -75,7 +75,7 @@ func newNode(name, library, dir string, works ...string) *contestant {
 	return &contestant{
 		name: name, note: "one process of Node, 100 jobs at a time", works: works,
 		ready: sync.OnceValue(func() error { return install(dir) }),
-		run: func(ctx context.Context, t task) (f figures, err error) {
+		once: func(ctx context.Context, t task) (f figures, err error) {
 			server, err := startRedis(ctx)
 			if err != nil {
 				return f, err

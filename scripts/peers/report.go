@@ -20,7 +20,7 @@ type report struct {
 	Quick   bool      `json:"quick"`
 	Left    []string  `json:"left_out"` // what could not be run, and why
 	Works   []*worked `json:"works"`
-	failed  error     // why it ends before all of it was run
+	failed  error     // why not all of it was run
 }
 
 // worked is a work and who did it.

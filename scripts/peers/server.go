@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -125,7 +126,7 @@ func (r *redisServer) drained(ctx context.Context, t task, speed int, fill func(
 	if err != nil {
 		return f, err
 	}
-	first, err := filled(t.jobs, speed, fill)
+	first, err := filled(t, speed, fill)
 	if err != nil {
 		return f, err
 	}
@@ -153,14 +154,18 @@ const (
 	nodeSpeed  = 5_000
 )
 
-// filled stores n jobs by fill, for a second by which they are surely stored at that speed.
-func filled(n, speed int, fill func(first int64) error) (first int64, err error) {
-	first = time.Now().Unix() + 3 + int64(n/speed)
+// errLate says that jobs were stored more slowly than was reckoned with.
+var errLate = errors.New("their second has passed")
+
+// filled stores the jobs of a task by fill, for a second by which they are surely stored
+// at that speed.
+func filled(t task, speed int, fill func(first int64) error) (first int64, err error) {
+	first = time.Now().Unix() + 3 + int64(t.slowness*t.jobs/speed)
 	if err := fill(first); err != nil {
 		return 0, err
 	}
 	if time.Now().Unix() >= first-1 {
-		return 0, fmt.Errorf("storing %d jobs took too long: their second has passed", n)
+		return 0, fmt.Errorf("storing %d jobs took too long: %w", t.jobs, errLate)
 	}
 	return first, nil
 }
