@@ -61,8 +61,10 @@ func newForsun(driver, program string) *contestant {
 		cmd.WaitDelay = 10 * time.Second
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT}
 		out, err := cmd.Output()
-		if err != nil {
-			return f, fmt.Errorf("forsun-bench %s: %w: %s", strings.Join(args, " "), err, lastLine(errs.String()))
+		if said := lastLine(errs.String()); strings.Contains(said, errLate.Error()) {
+			return f, fmt.Errorf("forsun-bench %s: %w", strings.Join(args, " "), errLate)
+		} else if err != nil {
+			return f, fmt.Errorf("forsun-bench %s: %w: %s", strings.Join(args, " "), err, said)
 		}
 		result := struct {
 			figures
