@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -49,6 +48,26 @@ func benchStore(b *testing.B, o Options) *Store {
 	return s
 }
 
+// benchRedis is the address of a server: that of BENCH_REDIS, which may run under a
+// profiler (valgrind --tool=callgrind --instr-atstart=no), or a fresh one.
+func benchRedis(b *testing.B) string {
+	if addr := os.Getenv("BENCH_REDIS"); addr != "" {
+		return addr
+	}
+	return redistest.Start(b).Addr
+}
+
+// begin runs the command BENCH_BEGIN, where what is measured begins: callgrind_control -i on.
+func begin(b *testing.B) {
+	command := os.Getenv("BENCH_BEGIN")
+	if command == "" || b.N == 1 {
+		return
+	}
+	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		b.Fatalf("%s: %v: %s", command, err, out)
+	}
+}
+
 // storeDue stores n plans that are due, of 16-byte keys and 100 bytes of parameters.
 func storeDue(b *testing.B, s *Store, n int, due int64, opts ...storetest.PlanOption) {
 	b.Helper()
@@ -68,8 +87,8 @@ func storeDue(b *testing.B, s *Store, n int, due int64, opts ...storetest.PlanOp
 	}
 }
 
-// BenchmarkCycle is what a firing costs: read, claimed, taken, finished with its
-// history, in batches, one after the other.
+// BenchmarkCycle is what a firing costs that waits for a worker: read, claimed, taken,
+// finished with its history, in batches, one after the other.
 func BenchmarkCycle(b *testing.B) {
 	for _, kind := range []struct {
 		name string
@@ -78,9 +97,10 @@ func BenchmarkCycle(b *testing.B) {
 	}{{"once", nil, 0}, {"every minute", []storetest.PlanOption{storetest.Every(60, 0)}, 3600 + 60}} {
 		b.Run(kind.name, func(b *testing.B) {
 			ctx := context.Background()
-			s := benchStore(b, testOptions(redistest.Start(b).Addr))
+			s := benchStore(b, testOptions(benchRedis(b)))
 			due := time.Now().Unix() - 3600
 			storeDue(b, s, b.N, due, kind.opts...)
+			begin(b)
 			lease, err := s.Campaign(ctx, 0, "leader")
 			if err != nil {
 				b.Fatal(err)
@@ -139,20 +159,13 @@ func BenchmarkCycle(b *testing.B) {
 // read, claimed for the slots of the replica that claims, finished with its history.
 func BenchmarkHandOut(b *testing.B) {
 	ctx := context.Background()
-	s := benchStore(b, testOptions(cmp.Or(os.Getenv("REDIS_ADDR"), redistest.Start(b).Addr)))
+	s := benchStore(b, testOptions(benchRedis(b)))
 	due := time.Now().Unix() - 3600
 	storeDue(b, s, b.N, due)
+	begin(b)
 	lease, err := s.Campaign(ctx, 0, "leader")
 	if err != nil {
 		b.Fatal(err)
-	}
-	if c := os.Getenv("BENCH_BEGIN"); c != "" && b.N > 1 {
-		if out, err := exec.Command("sh", "-c", c).CombinedOutput(); err != nil {
-			b.Fatalf("%v: %s", err, out)
-		}
-		if lease, err = s.Renew(ctx, lease); err != nil {
-			b.Fatal(err)
-		}
 	}
 	before := redisCPU(b, s)
 	b.ReportAllocs()
