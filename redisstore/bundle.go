@@ -126,7 +126,7 @@ func parseRead(take string, r rueidis.RedisResult) ([]bundled, error) {
 	}
 	firings, err := parseBundle(stored)
 	if n := take[strings.LastIndexByte(take, '+')+1:]; err == nil && n != strconv.Itoa(len(firings)) {
-		err = fmt.Errorf("%w: it has %d firings, not %s", errBundle, len(firings), n)
+		return nil, fmt.Errorf("%w: it has %d firings, not %s", errBundle, len(firings), n)
 	}
 	return firings, err
 }
@@ -143,38 +143,48 @@ func (s *Store) readBundles(ctx context.Context, k *shardKeys, worker string, bu
 			commands[i] = s.client.B().Get().Key(k.bundle(b.take)).Build()
 		}
 		for i, r := range s.client.DoMulti(ctx, commands...) {
-			b := some[i]
-			all, err := parseRead(b.take, r)
+			all, err := parseRead(some[i].take, r)
 			if err != nil && !errors.Is(err, errBundle) {
 				return nil, err
 			}
-			whole := len(all) > 0
-			for j := range all {
-				f, err := all[j].firing()
-				receipt := nameOf(b.action) + "/" + b.take + "-" + strconv.Itoa(j+1)
-				if err == nil {
-					f.Shard, f.Receipt = k.id, receipt+"/"+strconv.Itoa(all[j].size)
-					fs = append(fs, f)
-					continue
-				}
-				if whole {
-					if err := s.unbundle(ctx, k, b.action, worker, []string{b.take}); err != nil {
-						return nil, err
-					}
-					whole = false
-				}
-				if err := s.quarantineFiring(ctx, k, worker, receipt, all[j].entry("0"), err); err != nil {
-					return nil, err
-				}
+			good, err := s.bundleFirings(ctx, k, worker, some[i], all)
+			if err != nil {
+				return nil, err
 			}
-			if len(all) == 0 { // it is not there, or cannot be read
-				if err := s.unbundle(ctx, k, b.action, worker, []string{b.take}); err != nil {
-					return nil, err
-				}
-			}
+			fs = append(fs, good...)
 		}
 	}
 	return fs, nil
+}
+
+// bundleFirings makes firings of what a bundle holds: of nothing, if it is not there or
+// cannot be read.
+func (s *Store) bundleFirings(ctx context.Context, k *shardKeys, worker string, b takenBundle, all []bundled) (fs []*scheduler.Firing, err error) {
+	bad := make(map[int]error)
+	for i := range all {
+		f, err := all[i].firing()
+		if err != nil {
+			bad[i] = err
+			continue
+		}
+		f.Shard, f.Receipt = k.id, b.receipt(i)+"/"+strconv.Itoa(all[i].size)
+		fs = append(fs, f)
+	}
+	if len(all) > 0 && len(bad) == 0 {
+		return fs, nil
+	}
+	if err := s.unbundle(ctx, k, b.action, worker, []string{b.take}); err != nil {
+		return nil, err
+	}
+	for i, why := range bad {
+		s.quarantineTaken(ctx, k, worker, b.receipt(i), all[i].entry("0"), why)
+	}
+	return fs, nil
+}
+
+// receipt is that of its firing i, but for the size.
+func (b takenBundle) receipt(i int) string {
+	return nameOf(b.action) + "/" + b.take + "-" + strconv.Itoa(i+1)
 }
 
 // firing decodes a firing of a bundle.
@@ -186,14 +196,17 @@ func (f *bundled) firing() (*scheduler.Firing, error) {
 	return e.with(f.plan)
 }
 
-// spread runs spread.lua for bundles that wait for a worker, by action: the first ones, as
-// they wait.
+// spread runs spread.lua for the next bundles that wait for a worker, by action.
 func (s *Store) spread(ctx context.Context, k *shardKeys, waiting map[string]string) error {
 	for action, first := range waiting {
-		take, changes, _ := strings.Cut(first, " ")
-		bad := ""
-		if _, err := strconv.ParseUint(changes, 10, 64); err != nil {
-			bad = "bad" // someone wrote it there
+		take, bad := first, "bad" // someone wrote it there
+		if parts := strings.Split(first, " "); len(parts) == 3 {
+			_, err1 := strconv.ParseUint(parts[1], 10, 63)
+			_, err2 := strconv.ParseInt(parts[2], 10, 64)
+			take = parts[0]
+			if err1 == nil && err2 == nil {
+				bad = ""
+			}
 		}
 		if err := s.unmake(ctx, k, take, s.scripts.spread, []string{k.bundleQueue(action), k.firings(action)}, first, bad); err != nil {
 			return err

@@ -293,22 +293,99 @@ func TestBundlesThatWait(t *testing.T) {
 				finish(b, "w", fs)
 			}
 		},
-		"after what waits alone": func(b *bench) {
-			plans := overdue(60)
-			wait(b, 2, plans...)
-			fs := take(b, "w", 60, 60)
-			if _, err := b.finish("w", scheduler.Finish{Firing: fs[7], Verdict: scheduler.Return}); err != nil {
-				b.Error(err)
+		"the older first": func(b *bench) {
+			alone := overdue(6)
+			wait(b, 0, alone...)
+			var old, young []*scheduler.Plan
+			for i := range 20 {
+				old = append(old, storetest.NewPlan(fmt.Sprintf("old%d", i), storetest.WithDue(alone[0].Due-10)))
+				young = append(young, storetest.NewPlan(fmt.Sprintf("young%d", i), storetest.WithDue(alone[0].Due+1)))
 			}
-			b.put(plans[:20]...)
-			wait(b, 1, plans[:20]...)
-			again := take(b, "w", 10, 1) // and no bundle is as small
-			queued(b, 20)
-			if again[0].ID() != fs[7].ID() {
-				b.Errorf("%s came back, want %s", again[0].Plan.Key, fs[7].Plan.Key)
+			slices.SortFunc(old, func(a, b *scheduler.Plan) int { return strings.Compare(a.Key, b.Key) })
+			wait(b, 1, old...)
+			wait(b, 2, young...)
+			for _, want := range []struct {
+				slots int
+				key   string
+				taken int
+			}{{25, "old", 25}, {1, "p", 1}, {3, "young", 3}, {30, "young", 17}} {
+				fs := take(b, "w", want.slots, want.taken)
+				if !slices.ContainsFunc(fs, func(f *scheduler.Firing) bool { return strings.HasPrefix(f.Plan.Key, want.key) }) {
+					b.Errorf("%d slots: %q came, want %s…", want.slots, fs[0].Plan.Key, want.key)
+				}
+				finish(b, "w", fs)
 			}
-			finish(b, "w", take(b, "w", 30, 20))
-			finish(b, "w", append(slices.Delete(slices.Clone(fs), 7, 8), again...))
+		},
+		"none is left behind": func(b *bench) {
+			for _, slots := range []int{64, 100, 256, 1000} {
+				plans, bundles := overdue(500), 0
+				for some := range slices.Chunk(plans, 100) {
+					bundles += 2
+					wait(b, bundles, some...)
+				}
+				for more, n := true, 0; n < 500; {
+					if !more {
+						b.Fatalf("%d slots: after %d it says that there are no more", slots, n)
+					}
+					var fs []*scheduler.Firing
+					var err error
+					if fs, more, err = b.s.Take(b.ctx, scheduler.TakeRequest{Worker: "w", Slots: map[string]int{action: slots}}); err != nil {
+						b.Fatal(err)
+					}
+					more = more || len(fs) == slots
+					n += len(fs)
+					finish(b, "w", fs)
+				}
+			}
+		},
+		"what is too large for one action waits for no other": func(b *bench) {
+			wait(b, 1, overdue(50)...)
+			const other = "mysql"
+			var plans []*scheduler.Plan
+			for i := range 5 {
+				plans = append(plans, storetest.NewPlan(fmt.Sprintf("other%d", i), storetest.WithDue(time.Now().Unix()-5), storetest.WithAction(other)))
+			}
+			b.put(plans...)
+			b.due(other)
+			if _, err := b.s.Claim(b.ctx, scheduler.ClaimBatch{Lease: b.lease, Action: other, Cutoff: time.Now().Unix(), Claims: claimsOf(plans)}); err != nil {
+				b.Fatal(err)
+			}
+			for range 5 {
+				fs, _, err := b.s.Take(b.ctx, scheduler.TakeRequest{Worker: "w", Slots: map[string]int{action: 10, other: 1}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				finishAll := func(of string) {
+					var some []*scheduler.Firing
+					for _, f := range fs {
+						if f.Plan.Action == of {
+							some = append(some, f)
+						}
+					}
+					finish(b, "w", some)
+				}
+				finishAll(action)
+				finishAll(other)
+			}
+			finish(b, "w", take(b, "w", 100, 10)) // 4 times 10 came beside the others
+		},
+		"a full backlog stores no bundles": func(b *bench) {
+			plans := overdue(40)
+			b.put(plans...)
+			for range 10 {
+				b.due(action)
+				reply, err := b.s.Claim(b.ctx, scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Claims: claimsOf(plans), Backlog: scheduler.Backlog{Entries: 20}})
+				if err != nil || reply.Answers[len(reply.Answers)-1].Result != scheduler.ClaimFull {
+					b.Fatalf("Claim: %v, %v", reply, err)
+				}
+			}
+			if n := len(b.keys("bundle:*")); n > 1 {
+				b.Errorf("%d bundles", n)
+			}
+			finish(b, "w", take(b, "w", 40, 20))
+			for _, key := range b.keys("bundle:*") {
+				b.redis("DEL", key) // it would go within a minute
+			}
 		},
 		"its worker dies": func(b *bench) {
 			wait(b, 1, overdue(20)...)
@@ -353,7 +430,8 @@ func TestBundlesThatWait(t *testing.T) {
 		},
 		"someone makes another of it": func(b *bench) {
 			for _, slots := range []int{10, 1} {
-				for _, other := range []string{"", "10 20", "1 2 3\nabc"} {
+				one := string(appendBundled(nil, []byte(strings.Repeat("0af3", 8)+" 3 5 0 1 1 "), []byte(" 0 1 0 k"), "abc"))
+				for _, other := range []string{"", "10 20", "1 2 3\nabc", one} {
 					wait(b, 1, overdue(10)...)
 					b.redis("SET", b.keys("bundle:*")[0], other)
 					take(b, "w", slots, 0)
@@ -368,13 +446,13 @@ func TestBundlesThatWait(t *testing.T) {
 				b.settle()
 				queued(b, 0)
 			}
-			if n := b.redis("HLEN", b.k.quarantine); n != int64(8) {
-				b.Errorf("%v in quarantine, want 8", n)
+			if n := b.redis("HLEN", b.k.quarantine); n != int64(10) {
+				b.Errorf("%v in quarantine, want 10", n)
 			}
 		},
 		"someone writes beside it": func(b *bench) {
 			wait(b, 1, overdue(10)...)
-			for _, what := range []string{"what?", "a+5", "b+x 7", "+ ", ""} {
+			for _, what := range []string{"what?", "a+5", "b+x 7 1", "+  ", "", "c+500 3 4", "d+5 3", "e+5 3 x"} {
 				b.redis("LPUSH", b.k.bundleQueue(action), what)
 			}
 			var fs []*scheduler.Firing

@@ -224,6 +224,7 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 	}
 	defer unlock()
 	plans, edits, same := k.read.take(b.Claims)
+	full := k.wasFull(b.Action)
 	if err := s.sizes(ctx, k, b.Claims, plans); err != nil {
 		return reply, storeError("claim", err)
 	}
@@ -232,14 +233,21 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		n := together(b.Claims[from:], plans[from:])
 		some := &claiming{k: k, batch: &b, claims: b.Claims[from : from+n], plans: plans[from : from+n], answers: reply.Answers[from : from+n]}
 		some.handOut = min(b.Slots-len(reply.Firings), n)
-		queue := some.handOut == 0 && n >= queuedLeast
-		if queue {
-			n = min(n, queuedMost)
-		} else if some.handOut > 0 { // what all can be handed out of is cheaper
-			n = some.handOut
+		bundle, fit := same && !full && !scheduler.Bug("two-steps"), bundleFits(plans[from:from+n])
+		switch {
+		case some.handOut > 0:
+			n = some.handOut // what all can be handed out of is cheaper
+			if bundle = bundle && fit > 0; bundle {
+				n = min(n, fit)
+			}
+			some.handOut = n
+		case bundle && min(n, fit) >= queuedLeast:
+			n = min(n, fit, queuedMost)
+		default:
+			bundle = false
 		}
 		some.claims, some.plans, some.answers = some.claims[:n], some.plans[:n], some.answers[:n]
-		if same && (queue || some.handOut == n) && !scheduler.Bug("two-steps") {
+		if bundle {
 			edits, same, err = s.claimBundle(ctx, some, edits)
 			if err == nil && same {
 				reply.Firings, from = append(reply.Firings, some.firings...), from+n
@@ -253,10 +261,35 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 			reply.Answers = reply.Answers[:from]
 			return reply, err
 		}
+		if same = same && some.was == edits; same {
+			edits = some.is
+		}
 		reply.Firings = append(reply.Firings, some.firings...)
 		from += n
+		if some.answers[n-1].Result == scheduler.ClaimFull {
+			k.full.Store(b.Action, time.Now())
+		}
 	}
 	return reply, nil
+}
+
+// fullFor is how long after an action's backlog was full no bundle is stored for it: the
+// script would refuse it, and it would stay there for stagedFor.
+const fullFor = time.Second
+
+func (k *shardKeys) wasFull(action string) bool {
+	at, ok := k.full.Load(action)
+	return ok && time.Since(at.(time.Time)) < fullFor
+}
+
+// bundleFits is how many of the first plans one bundle may hold.
+func bundleFits(plans []readPlan) (n int) {
+	for bytes := 0; n < len(plans); n++ {
+		if bytes += plans[n].size; bytes > bundleBytes {
+			break
+		}
+	}
+	return n
 }
 
 // claiming is claims that one run of the script takes.
@@ -269,6 +302,7 @@ type claiming struct {
 	handOut int // how many firings the worker is handed
 
 	firings []*scheduler.Firing // handed out
+	was, is string              // edits before and after claim.lua
 }
 
 // Bundles that wait for a worker: fewer firings are queued one by one, and more do not
@@ -345,6 +379,7 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	}
 	if was, err := r.values[1].ToString(); err == nil {
 		k.read.claimed(was, take, c.claims)
+		c.was, c.is = was, take
 	}
 	c.take(take, sent)
 	return nil
@@ -373,7 +408,7 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 	for i := range c.claims {
 		bytes += c.plans[i].size
 	}
-	if bytes > bundleBytes || c.handOut > 0 && worker == "" {
+	if c.handOut > 0 && worker == "" {
 		return edits, false, nil
 	}
 	bundle := make([]byte, 0, bytes+160*len(c.claims))
@@ -414,13 +449,14 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 		on = append(on, claim.Key, strconv.FormatInt(claim.Next, 10), read.stored[:headStatusAt], next[:headStatusAt])
 	}
 	ends := len(args) - handoutArgs
+	row := "0"
 	if inRow && ends > 1 {
-		ends = -ends
+		row = "1"
 	}
 	copy(args, []string{
 		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
-		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), worker, take, edits, s.channel, k.work(b.Action), strconv.Itoa(ends),
+		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), worker, take, edits, s.channel, k.work(b.Action), strconv.Itoa(ends), row,
 	})
 	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
 	scheduler.Failpoint("before-claim-reply")
@@ -443,7 +479,7 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 // How many keys and arguments of handout.lua come before those of each plan.
 const (
 	handoutKeys = 9
-	handoutArgs = 14
+	handoutArgs = 15
 )
 
 // take makes the firings that were handed out: the first that were claimed. Nothing

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -25,7 +26,7 @@ type keyspace struct{ prefix string }
 //	firings:<action>         list    entries of claimed firings, oldest first
 //	held:<action>:<worker>   hash    receipt → entry that the worker has taken
 //	bundle:<take>            string  firings that were claimed together: see bundle.go
-//	bundles:<action>         list    <take> <changes> of those that wait for a worker, oldest first
+//	bundles:<action>         list    <take> <changes> <due second> of those that wait for a worker, oldest first
 //	bundles:<action>:<worker> hash   the takes of those that the worker has not finished
 //	workers                  hash    worker → heartbeat counter
 //	retries                  zset    firings that wait for a time (member: see waiting) → that time, ms
@@ -50,6 +51,7 @@ type shardKeys struct {
 	quarantine, garbage, edits                                        string
 
 	read    readPlans    // to be claimed
+	full    sync.Map     // action → when its backlog was last found full, of the actions of claims
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
 	beats   beats        // this process' own
 

@@ -47,9 +47,14 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 		return nil, false, nil
 	}
 	t, err := s.take(ctx, k, q, actions)
-	if err == nil && len(t.entries)+len(t.bundles) == 0 && t.large != nil {
-		if err = s.spread(ctx, k, t.large); err == nil {
+	more = t.bounded || len(t.large) > 0
+	if err == nil && len(t.large) > 0 {
+		err = s.spread(ctx, k, t.large)
+		if t.empty() && err == nil {
 			t, err = s.take(ctx, k, q, actions)
+		} else if !t.empty() && err != nil {
+			s.log.Warn().Err(err).Int("shard", k.id).Msg("a bundle with more firings than there are slots could not be taken apart")
+			err = nil
 		}
 	}
 	if err != nil {
@@ -66,24 +71,26 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 		if f != nil {
 			f.Shard, f.Receipt = k.id, t.receipts[i]+"/"+sizeOf(t.entries[i])
 			fs = append(fs, f)
-		} else if err := s.quarantineFiring(ctx, k, q.Worker, t.receipts[i], t.entries[i], bad[i]); err != nil {
-			s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", t.receipts[i]).Msg("a firing that cannot be decoded could not be put into quarantine")
+		} else {
+			s.quarantineTaken(ctx, k, q.Worker, t.receipts[i], t.entries[i], bad[i])
 		}
 	}
 	bundled, err := s.readBundles(ctx, k, q.Worker, t.bundles)
 	if err != nil {
 		return nil, false, storeError("take firings", err)
 	}
-	return append(fs, bundled...), t.bounded || len(t.large) > 0, nil
+	return append(fs, bundled...), more, nil
 }
 
 // taken is what one run of take.lua brought.
 type taken struct {
 	entries, receipts []string
 	bundles           []takenBundle
-	large             map[string]string // by action: the bundle that has more firings than are wanted
-	bounded           bool              // there may be more, for the slots that were given
+	large             map[string]string // by action: its next bundle, if that has more firings than are wanted
+	bounded           bool              // there may be more, for the slots that are left
 }
+
+func (t *taken) empty() bool { return len(t.entries)+len(t.bundles) == 0 }
 
 type takenBundle struct{ action, take string }
 
@@ -130,6 +137,14 @@ func (s *Store) take(ctx context.Context, k *shardKeys, q scheduler.TakeRequest,
 		}
 	}
 	return t, nil
+}
+
+// quarantineTaken is quarantineFiring for one of many that were taken: if it fails, the
+// worker's sweeper hands that one back.
+func (s *Store) quarantineTaken(ctx context.Context, k *shardKeys, worker, receipt, stored string, why error) {
+	if err := s.quarantineFiring(ctx, k, worker, receipt, stored, why); err != nil {
+		s.log.Warn().Err(err).Int("shard", k.id).Str("receipt", receipt).Msg("a firing that cannot be decoded could not be put into quarantine")
+	}
 }
 
 // quarantineFiring moves what cannot be decoded out of the worker's hands.

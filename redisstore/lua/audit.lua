@@ -3,10 +3,11 @@
 -- KEYS  1 backlog  2 retries  then bundles:<action> of each action, then
 --       firings:<action>, held:<action>:<worker> and bundles:<action>:<worker> of all
 -- ARGV  1 number of actions
--- Returns  {0, counted, found}. O(number of keys).
+-- Returns  {0, counted, found}. O(number of keys, and of bundles that wait).
 local found = redis.call('ZCARD', KEYS[2])
 for i = 3, 2 + ARGV[1] do
-  for _, bundle in ipairs(redis.call('LRANGE', KEYS[i], 0, -1)) do found = found + (string.match(bundle, '%+(%d+) ') or 0) end
+  local bundles = redis.pcall('LRANGE', KEYS[i], 0, -1)
+  for _, bundle in ipairs(bundles) do found = found + (string.match(bundle, '%+(%d+) ') or 0) end
 end
 for i = 3 + ARGV[1], #KEYS do
   local t = redis.call('TYPE', KEYS[i])['ok']

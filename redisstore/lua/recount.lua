@@ -6,7 +6,7 @@
 --       bundles:<action>:<worker>: of each action those of all workers
 -- ARGV  1 number of actions  then their names, then the workers
 -- Returns  {0, 1} if what was counted was wrong, {0, 0} if not, or if there are
---       others, or more than 1,000 retries. O(number of keys).
+--       others, or more than 1,000 retries. O(number of keys, and of bundles that wait).
 local m = tonumber(ARGV[1])
 local index, known, found, total = {}, {}, {}, 0
 for a = 1, m do index[ARGV[1 + a]] = a end

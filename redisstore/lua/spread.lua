@@ -7,9 +7,9 @@
 -- Returns  as unbundle.lua; {0, 0} if another is the first. O(n).
 local call, sub, match = redis.call, string.sub, string.match
 if call('LINDEX', KEYS[1], 0) ~= ARGV[1] then return {0, 0} end
-local bundle, total, changes = redis.pcall('GET', KEYS[3]), match(ARGV[1], '^.*%+(%d+) (%d+)$')
+local bundle, total, changes = redis.pcall('GET', KEYS[3]), match(ARGV[1], '^.*%+(%d+) (%d+) ')
 if bundle and ARGV[2] == 'bad' then
-  call('HSET', KEYS[4], 'bundle ' .. (match(ARGV[1], '^(.*) ') or ARGV[1]), 'it cannot be read\n' .. call('DUMP', KEYS[3]))
+  call('HSET', KEYS[4], 'bundle ' .. match(ARGV[1], '^[^ ]*'), 'it cannot be read\n' .. call('DUMP', KEYS[3]))
   bundle = false
 elseif bundle and (type(bundle) ~= 'string' or not total or #KEYS - 4 ~= tonumber(total)) then return {0, 3} end
 local entries, plans, at = {}, {}, 1
