@@ -127,24 +127,24 @@
 // each second; figures of one machine, which make bench takes again on another.
 //
 //	                       Redis                              embedded, every claim synced
-//	a firing, in a burst   13 µs of Redis, 21 µs of forsund
-//	firings/s, 100,000     39,000–45,000                      66,000–79,000
+//	a firing, in a burst   12 µs of Redis, 17 µs of forsund
+//	firings/s, 100,000     44,000–54,000                      66,000–79,000
 //	  due in one second
-//	1,000,000 in a second  27,000/s, 18 µs of Redis each
-//	other clients' p99     4–6 ms, with a million 8 ms
-//	a create by Thrift     48 µs of Redis, 12,000/s           12,000/s (16 connections, a plan each)
-//	1000 plans a request   51,000/s, 12 µs of Redis each      63,000/s (4 connections)
+//	1,000,000 in a second  37,000/s, 15 µs of Redis each
+//	other clients' p99     3–4 ms, with a million 4 ms
+//	a create by Thrift     30 µs of Redis, 15,000/s           12,000/s (16 connections, a plan each)
+//	1000 plans a request   50,000/s, 12 µs of Redis each      63,000/s (4 connections)
 //	a pending plan         630–700 B of memory                120 B of disk (parameters that compress well)
 //	1,000,000 pending      0.6 GB                             52 MB resident, open again in 1.1 s
 //	kill -9, until another fires 2.3 s; running firings again after 8 s
 //
-// One Redis node. Its commands run on one thread: at 13 µs a firing that thread is full at
-// some 75,000 a second, if forsund is on other cores; a forsund core at some 45,000, and
-// those are added by replicas. With plans that fire once an hour that is 270 million plans,
+// One Redis node. Its commands run on one thread: at 12 µs a firing that thread is full at
+// some 80,000 a second, if forsund is on other cores; a forsund core at some 55,000, and
+// those are added by replicas. With plans that fire once an hour that is 290 million plans,
 // so memory is what runs out first: 10 million plans are 7 GB, and while Redis rewrites
 // its log it needs up to as much again for the pages that change. What is pending does
 // not make a firing dearer to notice: the schedule is a sorted set whose depth
-// costs a logarithm.
+// costs a logarithm. A firing that waits for another replica's worker costs a quarter more.
 //
 // A Cluster. A shard is all keys with its hash tag, so it is one slot and lives on one node
 // whole, with its lease and its leader. Shards (--driver-redis-server-id 0-255) are chosen
@@ -159,7 +159,7 @@
 // some 24 nodes of 64 GB, 256 shards of 4 million plans and 2.6 GB, each with
 // at most 100,000 attempts (64 MB) of history. Each once a day is 11,600 firings a
 // second, 500 a node, under 1 % of it. What does not spread over time is a second: a
-// million plans due in the same one took the one node here 38 s; over nodes they do
+// million plans due in the same one took the one node here 27 s; over nodes they do
 // spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
