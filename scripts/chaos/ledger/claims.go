@@ -77,7 +77,8 @@ func (c *claim) time() time.Time {
 }
 
 // readClaim is the claim that a call of a script is, or nil: no other script has these
-// keys in these places.
+// keys in these places; of the two that claim, one has edits as its tenth, the other as its
+// sixth.
 func readClaim(at, command string) *claim {
 	args := words(command, 3)
 	if len(args) < 3 {
@@ -92,7 +93,7 @@ func readClaim(at, command string) *claim {
 		return nil
 	}
 	shard, ok := strings.CutSuffix(args[3], "leader")
-	if !ok || args[3+2] != shard+"index" || args[3+9] != shard+"edits" {
+	if !ok || args[3+2] != shard+"index" || args[3+9] != shard+"edits" && (args[3+5] != shard+"edits" || args[3+3] != shard+"backlog") {
 		return nil
 	}
 	c := &claim{shard: shard, lease: args[3+keys], at: at}

@@ -8,9 +8,8 @@ import (
 )
 
 // scriptLines are what MONITOR says of a claim: of the script, and of what it does.
-func scriptLines(shard int, lease string, accepted bool) []string {
+func scriptLines(keys []string, shard int, lease string, accepted bool) []string {
 	tag := fmt.Sprintf("forsun:{%d}:", shard)
-	keys := []string{"leader", "schedule:http", "index", "firings:http", "backlog", "changes", "quarantine", "workers", "held:http:w", "edits", `plan:a\"b\x00`, "firing:1"}
 	line := fmt.Sprintf(`1795345900.123456 [0 127.0.0.1:4000] "EVALSHA" "0123" "%d"`, len(keys))
 	for _, key := range keys {
 		line += fmt.Sprintf(` "%s%s"`, tag, key)
@@ -20,6 +19,12 @@ func scriptLines(shard int, lease string, accepted bool) []string {
 		lines = append(lines, fmt.Sprintf(`1795345900.123458 [0 lua] "HINCRBY" "%sbacklog" ":total" "1"`, tag))
 	}
 	return lines
+}
+
+// claimKeys are the keys of the scripts that claim.
+var claimKeys = map[string][]string{
+	"claim":   {"leader", "schedule:http", "index", "firings:http", "backlog", "changes", "quarantine", "workers", "held:http:w", "edits", `plan:a\"b\x00`, "firing:1"},
+	"handout": {"leader", "schedule:http", "index", "backlog", "changes", "edits", "workers", "bundles:http:w", "bundle:1", `plan:a\"b\x00`},
 }
 
 // TestClaims: which claims are found to break the order of terms.
@@ -44,26 +49,28 @@ func TestClaims(t *testing.T) {
 			"forsun:{0}:claimed under 2:b:y at 1795345900.123456 after a claim under 2:a:x at 1795345900.123456"},
 		{"other shards", []step{{0, "2:a:x", true}, {1, "1:b:y", true}, {0, "3:a:x", true}}, 3, ""},
 	} {
-		var c Claims
-		for _, s := range row.steps {
-			for _, line := range scriptLines(s.shard, s.lease, s.accepted) {
-				c.See(line)
+		for script, keys := range claimKeys {
+			var c Claims
+			for _, s := range row.steps {
+				for _, line := range scriptLines(keys, s.shard, s.lease, s.accepted) {
+					c.See(line)
+				}
+				c.See(`1795345900.2 [0 127.0.0.1:5] "PING"`)
+				// Of another script, or of none.
+				c.See(fmt.Sprintf(`1795345900.3 [0 lua] "HINCRBY" "forsun:{%d}:backlog" ":total" "1"`, s.shard))
 			}
-			c.See(`1795345900.2 [0 127.0.0.1:5] "PING"`)
-			// Of another script, or of none.
-			c.See(fmt.Sprintf(`1795345900.3 [0 lua] "HINCRBY" "forsun:{%d}:backlog" ":total" "1"`, s.shard))
-		}
-		accepted, problems := c.Found()
-		if got := strings.Join(problems, "\n"); got != row.want || accepted != row.accepted {
-			t.Errorf("%s: got %d accepted, %q, want %d, %q", row.why, accepted, got, row.accepted, row.want)
+			accepted, problems := c.Found()
+			if got := strings.Join(problems, "\n"); got != row.want || accepted != row.accepted {
+				t.Errorf("%s, by %s: got %d accepted, %q, want %d, %q", row.why, script, accepted, got, row.accepted, row.want)
+			}
 		}
 	}
 	var c Claims
-	for _, line := range append(scriptLines(0, "5:a:x", true), "", "OK", `1 [0 127.0.0.1:1] "EVALSHA" "x" "99`) {
+	for _, line := range append(scriptLines(claimKeys["claim"], 0, "5:a:x", true), "", "OK", `1 [0 127.0.0.1:1] "EVALSHA" "x" "99`) {
 		c.See(line)
 	}
 	c.Forget()
-	for _, line := range scriptLines(0, "1:b:y", true) {
+	for _, line := range scriptLines(claimKeys["claim"], 0, "1:b:y", true) {
 		c.See(line)
 	}
 	if accepted, problems := c.Found(); accepted != 2 || problems != nil {
