@@ -87,14 +87,19 @@ func storeDue(b *testing.B, s *Store, n int, due int64, opts ...storetest.PlanOp
 	}
 }
 
-// BenchmarkCycle is what a firing costs that waits for a worker: read, claimed, taken,
-// finished with its history, in batches, one after the other.
+// BenchmarkCycle is what a firing costs: read, claimed, taken by a worker or handed to it
+// by the claim, finished with its history, in batches, one after the other.
 func BenchmarkCycle(b *testing.B) {
 	for _, kind := range []struct {
-		name string
-		opts []storetest.PlanOption
-		next int64
-	}{{"once", nil, 0}, {"every minute", []storetest.PlanOption{storetest.Every(60, 0)}, 3600 + 60}} {
+		name  string
+		opts  []storetest.PlanOption
+		next  int64
+		slots int // of the replica that claims
+	}{
+		{"once", nil, 0, 0}, {"once, handed out", nil, 0, 100},
+		{"every minute", []storetest.PlanOption{storetest.Every(60, 0)}, 3600 + 60, 0},
+		{"every minute, handed out", []storetest.PlanOption{storetest.Every(60, 0)}, 3600 + 60, 100},
+	} {
 		b.Run(kind.name, func(b *testing.B) {
 			ctx := context.Background()
 			s := benchStore(b, testOptions(benchRedis(b)))
@@ -125,12 +130,17 @@ func BenchmarkCycle(b *testing.B) {
 						claims[i].Next = p.Due + kind.next
 					}
 				}
-				if _, err := s.Claim(ctx, scheduler.ClaimBatch{Lease: lease, Action: storetest.DefaultAction, Cutoff: time.Now().Unix(), Claims: claims}); err != nil {
-					b.Fatal(err)
-				}
-				fs, _, err := s.Take(ctx, scheduler.TakeRequest{Worker: "w", Slots: map[string]int{storetest.DefaultAction: 100}})
+				reply, err := s.Claim(ctx, scheduler.ClaimBatch{
+					Lease: lease, Action: storetest.DefaultAction, Cutoff: time.Now().Unix(), Claims: claims, Worker: "w", Slots: kind.slots,
+				})
 				if err != nil {
 					b.Fatal(err)
+				}
+				fs := reply.Firings
+				if kind.slots == 0 {
+					if fs, _, err = s.Take(ctx, scheduler.TakeRequest{Worker: "w", Slots: map[string]int{storetest.DefaultAction: 100}}); err != nil {
+						b.Fatal(err)
+					}
 				}
 				finishes := make([]scheduler.Finish, len(fs))
 				now := time.Now()
@@ -144,7 +154,7 @@ func BenchmarkCycle(b *testing.B) {
 					b.Fatal(err)
 				}
 				if len(fs) == 0 {
-					b.Fatal("nothing was taken")
+					b.Fatal("nothing came")
 				}
 				done += len(fs)
 			}
@@ -153,63 +163,6 @@ func BenchmarkCycle(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "firings/s")
 		})
 	}
-}
-
-// BenchmarkHandOut is what a firing of a plan for one costs the way that nearly all go:
-// read, claimed for the slots of the replica that claims, finished with its history.
-func BenchmarkHandOut(b *testing.B) {
-	ctx := context.Background()
-	s := benchStore(b, testOptions(benchRedis(b)))
-	due := time.Now().Unix() - 3600
-	storeDue(b, s, b.N, due)
-	begin(b)
-	lease, err := s.Campaign(ctx, 0, "leader")
-	if err != nil {
-		b.Fatal(err)
-	}
-	before := redisCPU(b, s)
-	b.ReportAllocs()
-	b.ResetTimer()
-	for done := 0; done < b.N; {
-		page, err := s.Due(ctx, scheduler.DueQuery{Action: storetest.DefaultAction, From: due, To: due, Limit: 100})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if time.Until(lease.Until) < time.Second {
-			if lease, err = s.Renew(ctx, lease); err != nil {
-				b.Fatal(err)
-			}
-		}
-		claims := make([]scheduler.Claim, len(page.Plans))
-		for i, p := range page.Plans {
-			claims[i] = scheduler.Claim{Key: p.Key, Revision: p.Revision, Due: p.Due, FireDue: p.Due}
-		}
-		reply, err := s.Claim(ctx, scheduler.ClaimBatch{
-			Lease: lease, Action: storetest.DefaultAction, Cutoff: time.Now().Unix(), Claims: claims,
-			Worker: "w", Slots: len(claims),
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		finishes := make([]scheduler.Finish, len(reply.Firings))
-		now := time.Now()
-		for i, f := range reply.Firings {
-			finishes[i] = scheduler.Finish{Firing: f, Verdict: scheduler.Done, Attempt: &scheduler.Attempt{
-				Firing: f.ID(), Key: f.Plan.Key, Action: f.Plan.Action, Due: f.Due, Attempt: 1,
-				Started: now, Late: now.Sub(time.Unix(f.Due, 0)), Outcome: scheduler.Succeeded, Replica: "replica-1",
-			}}
-		}
-		if _, err := s.Finish(ctx, 0, "w", finishes); err != nil {
-			b.Fatal(err)
-		}
-		if len(finishes) == 0 {
-			b.Fatal("nothing was handed out")
-		}
-		done += len(finishes)
-	}
-	b.StopTimer()
-	b.ReportMetric(float64((redisCPU(b, s)-before).Nanoseconds())/float64(b.N)/1000, "redis-µs/op")
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "firings/s")
 }
 
 // BenchmarkMemory is what a pending plan takes in Redis, all keys together.

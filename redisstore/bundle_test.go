@@ -72,6 +72,16 @@ func (b *bench) left(n int, worker string) {
 	b.checked()
 }
 
+// over checks that nothing is left of firings, wherever that is counted.
+func (b *bench) over(worker string) {
+	b.Helper()
+	b.settle()
+	b.left(0, worker)
+	if left := append(b.keys("bundle*"), append(b.keys("firing*"), b.keys("held*")...)...); len(left) > 0 {
+		b.Errorf("still there: %q", left)
+	}
+}
+
 // TestBundles: firings that were handed out together end one by one, in any order, each
 // once, and nothing of them stays.
 func TestBundles(t *testing.T) {
@@ -83,14 +93,6 @@ func TestBundles(t *testing.T) {
 		if err != nil || len(answers) != len(fs) || slices.ContainsFunc(answers, func(a scheduler.Finished) bool { return a != want }) {
 			b.Errorf("Finish: %v, %v, want %v", answers, err, want)
 		}
-	}
-	keys := func(b *bench, pattern string) []string {
-		found, _ := b.redis("KEYS", b.k.tag+pattern).([]any)
-		var all []string
-		for _, k := range found {
-			all = append(all, fmt.Sprint(k))
-		}
-		return all
 	}
 	for name, fn := range map[string]func(*bench){
 		"in parts": func(b *bench) {
@@ -196,7 +198,7 @@ func TestBundles(t *testing.T) {
 		"someone deletes it": func(b *bench) {
 			fs := b.handed("w", overdue(10)...)
 			finish(b, scheduler.FinishedOK, done(fs[:3])...)
-			for _, key := range keys(b, "bundle:*") {
+			for _, key := range b.keys("bundle:*") {
 				b.redis("DEL", key)
 			}
 			finish(b, scheduler.FinishedOK, done(fs[3:6])...) // it runs, after all
@@ -208,11 +210,7 @@ func TestBundles(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, server.Addr)
 			fn(b)
-			b.settle()
-			b.left(0, "w")
-			if left := append(keys(b, "bundle*"), append(keys(b, "firing*"), keys(b, "held*")...)...); len(left) > 0 {
-				t.Errorf("still there: %q", left)
-			}
+			b.over("w")
 		})
 	}
 }
@@ -473,12 +471,8 @@ func TestBundlesThatWait(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, server.Addr)
 			fn(b)
-			b.settle()
-			b.left(0, "w")
+			b.over("w")
 			queued(b, 0)
-			if left := append(b.keys("bundle*"), append(b.keys("firing*"), b.keys("held*")...)...); len(left) > 0 {
-				t.Errorf("still there: %q", left)
-			}
 		})
 	}
 }
