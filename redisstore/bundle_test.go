@@ -18,13 +18,19 @@ import (
 // handed has a claim hand plans that are due to a worker, all in one bundle.
 func (b *bench) handed(worker string, plans ...*scheduler.Plan) []*scheduler.Firing {
 	b.Helper()
-	b.put(plans...)
-	b.due(action)
-	fs := b.handOut(worker, plans...)
+	fs := b.handOut(worker, b.read(plans...)...)
 	if len(fs) != len(plans) || !strings.Contains(fs[0].Receipt, "+") {
 		b.Fatalf("a claim of %d handed out %d, no bundle", len(plans), len(fs))
 	}
 	return fs
+}
+
+// read stores plans that are due and reads them, as who is to claim them does.
+func (b *bench) read(plans ...*scheduler.Plan) []*scheduler.Plan {
+	b.Helper()
+	b.put(plans...)
+	b.due(action)
+	return plans
 }
 
 // handOut claims plans as they are given, for a worker with enough slots.
@@ -500,9 +506,7 @@ func TestHandOutTakesItsPlansOutOfTheSchedule(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, server.Addr)
-			plans := overdue(10)
-			b.put(plans...)
-			b.due(action)
+			plans := b.read(overdue(10)...)
 			if c.between != nil {
 				c.between(b, plans[0].Due)
 			}
@@ -570,9 +574,7 @@ func TestHandOutComparesWithWhatWasRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, server.Addr)
-			plans := overdue(10)
-			b.put(plans...)
-			b.due(action)
+			plans := b.read(overdue(10)...)
 			want := change(b, plans[3])
 			fs := b.handOut("w", plans...)
 			if len(fs) != want {

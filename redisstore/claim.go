@@ -48,8 +48,8 @@ type duePage struct {
 	edits string   // as it was then, or before: what is read of plans after it is no older
 }
 
-// dueKeys reads a page of an action's schedule, behind after if it is not "": where claims
-// take away what was read.
+// dueKeys reads a page of an action's schedule, behind after if it is not "". It is for who
+// claims each page after it was read; dueKeysBehind is for others.
 func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, to int64, after string, limit int) (p duePage, err error) {
 	schedule := k.schedule(action)
 	read := func(min, max string, limit int) rueidis.Completed {

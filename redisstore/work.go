@@ -62,12 +62,12 @@ func (s *Store) Take(ctx context.Context, q scheduler.TakeRequest) (fs []*schedu
 	}
 	// If they cannot be read they are in the worker's hands all the same: its sweeper
 	// hands them back.
-	taken, bad, err := s.readFirings(ctx, k, t.entries)
+	single, bad, err := s.readFirings(ctx, k, t.entries)
 	if err != nil {
 		return nil, false, storeError("take firings", err)
 	}
-	fs = taken[:0]
-	for i, f := range taken {
+	fs = single[:0]
+	for i, f := range single {
 		if f != nil {
 			f.Shard, f.Receipt = k.id, t.receipts[i]+"/"+sizeOf(t.entries[i])
 			fs = append(fs, f)
