@@ -822,12 +822,12 @@ func TestAuditOfCreates(t *testing.T) {
 		call func(h *handler, a *api) error
 	}{
 		{"create", func(h *handler, _ *api) error {
-			_, err := h.create(t.Context(), &forsun.ForsunCreateArgs{Key: "k", Second: 5, Minute: -1, Hour: -1, Day: -1, Month: -1, Week: -1, Action: "noop"})
-			return err
+			h.createAll(t.Context(), []*creation{create(&forsun.ForsunCreateArgs{Key: "k", Second: 5, Minute: -1, Hour: -1, Day: -1, Month: -1, Week: -1, Action: "noop"})})
+			return nil
 		}},
 		{"createTimeout", func(h *handler, _ *api) error {
-			_, err := h.createTimeout(t.Context(), &forsun.ForsunCreateTimeoutArgs{Key: "k", Second: 60, Count: 1, Action: "noop"})
-			return err
+			h.createAll(t.Context(), []*creation{createTimeout(&forsun.ForsunCreateTimeoutArgs{Key: "k", Second: 60, Count: 1, Action: "noop"})})
+			return nil
 		}},
 		{"createMany", func(h *handler, _ *api) error {
 			_, err := h.createMany(t.Context(), &forsun.ForsunCreateManyArgs{

@@ -38,14 +38,17 @@ func benchRequest(n int64) scheduler.Request {
 
 // BenchmarkCreate creates plans one a call over 16 connections, with a client
 // that costs as little as one can, since it shares the cores with the server.
-func BenchmarkCreate(b *testing.B) {
-	benchCalls(b, func(n int64) (send, want []byte) {
-		r := benchRequest(n)
-		params := slices.Concat([]byte{13, 0, 10, 11, 11, 0, 0, 0, 1}, str(0, "body")[3:], str(0, r.Params["body"])[3:])
-		return call("createTimeout", uint32(n), str(1, r.Key), i16(2, 32000), str(9, r.Action), params),
-			append(answered(2, "createTimeout", uint32(n)), 12, 0, 0)
-	})
+func BenchmarkCreate(b *testing.B) { benchCalls(b, createCall) }
+
+func createCall(n int64) (send, want []byte) {
+	r := benchRequest(n)
+	params := slices.Concat([]byte{13, 0, 10, 11, 11, 0, 0, 0, 1}, str(0, "body")[3:], str(0, r.Params["body"])[3:])
+	return call("createTimeout", uint32(n), str(1, r.Key), i16(2, 32000), str(9, r.Action), params),
+		append(answered(2, "createTimeout", uint32(n)), 12, 0, 0)
 }
+
+// BenchmarkCreatePipelined is BenchmarkCreate with 16 calls under way on each connection.
+func BenchmarkCreatePipelined(b *testing.B) { benchPipelined(b, createCall) }
 
 // BenchmarkPing is BenchmarkCreate with nothing to do: the most calls there can be.
 func BenchmarkPing(b *testing.B) {
@@ -80,6 +83,62 @@ func benchCalls(b *testing.B, nth func(n int64) (send, want []byte)) {
 				if err != nil || !bytes.HasPrefix(reply[:got], want) {
 					b.Errorf("got %q, %v", reply[:got], err)
 					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
+}
+
+// benchPipelined makes b.N calls over 16 connections, 16 at a time on each, whose answers
+// must begin as given and be as long as the first.
+func benchPipelined(b *testing.B, nth func(n int64) (send, want []byte)) {
+	const depth = 16
+	addr := newBenchServer(b)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range 16 {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer c.Close()
+			size := 0 // of an answer
+			reply := make([]byte, 8192)
+			for {
+				n := next.Add(depth) - depth
+				if n >= int64(b.N) {
+					return
+				}
+				var send []byte
+				var wants [][]byte
+				for i := range int64(depth) {
+					one, want := nth(n + i)
+					send, wants = append(send, one...), append(wants, want)
+				}
+				c.Write(send)
+				got := 0
+				for got == 0 || got < size*depth {
+					more, err := c.Read(reply[got:])
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if got += more; size == 0 { // the next answer begins as the first does
+						if at := bytes.Index(reply[1:got], reply[:4]); at >= 0 {
+							size = at + 1
+						}
+					}
+				}
+				for i, want := range wants {
+					if !bytes.HasPrefix(reply[i*size:], want) {
+						b.Errorf("got %q, want %q first", reply[i*size:(i+1)*size], want)
+						return
+					}
 				}
 			}
 		})

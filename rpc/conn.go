@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,9 +40,18 @@ type conn struct {
 	stranger atomic.Bool // it has yet to show a token
 	until    time.Time   // by when; zero for who is no stranger
 
-	size       int // bytes read since the last message ended
+	size       int // bytes read of the message
 	deadline   time.Time
 	writeUntil time.Time // the write deadline as it is set
+
+	buf    []byte
+	unread []byte // of buf: what was read and not yet delivered
+	filled bool   // the last read filled buf: there may be more
+	left   int    // bytes of the message not yet delivered
+	form   form   // of the message
+	plain  bool   // where messages end is not known: they are delivered as they come
+
+	held *[]byte // answers that wait for release; nil: they do not wait
 
 	clock func() int64 // the server's monotonic nanoseconds
 }
@@ -105,12 +115,96 @@ func (c *conn) messageDone() error {
 		c.deadline = time.Time{}
 		c.Conn.SetReadDeadline(c.until)
 	}
+	if len(c.unread) > 0 {
+		return c.enter(stateReading)
+	}
 	return c.enter(stateIdle)
 }
 
-// Read reads from the socket under the bounds of a message. The first read of
-// one waits for as long as the client likes.
+// Read delivers a message, as far as it is known where that ends: not a byte of the next.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.left == 0 && !c.plain {
+		if err := c.await(); err != nil {
+			return 0, err
+		}
+	}
+	if !c.plain {
+		p = p[:min(len(p), c.left)]
+	}
+	var n int
+	var err error
+	if len(c.unread) > 0 {
+		n = copy(p, c.unread)
+		c.unread = c.unread[n:]
+	} else {
+		n, err = c.receive(p)
+	}
+	if !c.plain {
+		c.left -= n
+	}
+	return n, err
+}
+
+// await reads until it is known where the next message ends, or that it is not to be
+// known.
+func (c *conn) await() error {
+	for reads := 0; ; reads++ {
+		end, f := messageEnd(c.unread)
+		c.size = len(c.unread)
+		switch {
+		case f == formUnknown || reads > maxReads || end == 0 && c.size >= maxAhead:
+			c.plain = true
+			return nil
+		case end > 0:
+			c.left, c.form = end, f
+			c.size = min(end, c.size)
+			if c.size > c.maxMessage() {
+				return errMessageTooLarge
+			}
+			return nil
+		}
+		if err := c.readAhead(); err != nil {
+			return err
+		}
+	}
+}
+
+// firstAhead is how large buf is at first: most messages are smaller.
+const firstAhead = 512
+
+// readAhead reads once more into buf.
+func (c *conn) readAhead() error {
+	if used := len(c.unread); used == len(c.buf) || c.filled && len(c.buf) < maxAhead {
+		larger := make([]byte, min(max(firstAhead, 4*len(c.buf)), maxAhead))
+		copy(larger, c.unread)
+		c.buf = larger
+	} else {
+		copy(c.buf, c.unread)
+	}
+	c.unread = c.buf[:len(c.unread)]
+	n, err := c.receive(c.buf[len(c.unread):])
+	c.unread = c.buf[:len(c.unread)+n]
+	c.filled = len(c.unread) == len(c.buf)
+	return err
+}
+
+// follows says whether the next message has come whole, in the same form; if so, it
+// is read next.
+func (c *conn) follows() bool {
+	if c.plain || c.left > 0 || c.form != formUnframed && c.form != formFramed {
+		return false
+	}
+	end, f := messageEnd(c.unread)
+	if f != c.form || end == 0 || end > len(c.unread) {
+		return false
+	}
+	c.size = 0
+	return true
+}
+
+// receive reads from the socket under the bounds of a message. The first read of
+// one waits for as long as the client likes.
+func (c *conn) receive(p []byte) (int, error) {
 	if c.state.Load() == stateIdle {
 		n, err := c.Conn.Read(p)
 		if n > 0 {
@@ -151,9 +245,35 @@ func (c *conn) Read(p []byte) (int, error) {
 // writeChunk is what a client must take within the write timeout.
 const writeChunk = 64 << 10
 
+// heldPool has buffers for answers that are written together.
+var heldPool = sync.Pool{New: func() any { return new([]byte) }}
+
+// hold keeps answers together until release.
+func (c *conn) hold() { c.held = heldPool.Get().(*[]byte) }
+
+// release writes what was held.
+func (c *conn) release() error {
+	held := c.held
+	c.held = nil
+	_, err := c.Write(*held)
+	if *held = (*held)[:0]; cap(*held) <= 2*writeChunk {
+		heldPool.Put(held)
+	}
+	return err
+}
+
 // Write writes to the socket, a chunk at a time under a deadline of its own, so
 // that a large answer may take long but a client that takes nothing may not.
 func (c *conn) Write(p []byte) (written int, err error) {
+	if held := c.held; held != nil {
+		if *held = append(*held, p...); len(*held) < writeChunk {
+			return len(p), nil
+		}
+		c.held = nil
+		_, err := c.Write(*held)
+		c.held, *held = held, (*held)[:0]
+		return len(p), err
+	}
 	for len(p) > 0 {
 		if now := time.Now(); c.writeUntil.Sub(now) < c.opts.WriteTimeout {
 			// Twice the bound, so that most answers find one that is still good.

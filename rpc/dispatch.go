@@ -23,21 +23,26 @@ const maxReply = 512 << 20
 
 // method is a method of the interface.
 type method struct {
-	// read reads the arguments of a call and returns what answers it.
-	read   func(ctx context.Context, in thrift.TProtocol) (answer func() (thrift.TStruct, error), err error)
-	throws bool // a ForsunPlanError; else failures are exceptions of the protocol
+	read   func(ctx context.Context, in thrift.TProtocol) (asked, error) // reads the arguments of a call
+	throws bool                                                          // a ForsunPlanError; else failures are exceptions of the protocol
 	need   access.Right
+}
+
+// asked is what a call asks for: what answers it, or a plan to be created.
+type asked struct {
+	answer func() (thrift.TStruct, error)
+	create *creation
 }
 
 // bind makes a method of args, which returns arguments with the interface's
 // defaults, and answer, which returns the result.
 func bind[A thrift.TStruct](args func() A, answer func(context.Context, A) (thrift.TStruct, error)) method {
-	read := func(ctx context.Context, in thrift.TProtocol) (func() (thrift.TStruct, error), error) {
+	read := func(ctx context.Context, in thrift.TProtocol) (asked, error) {
 		a := args()
 		if err := a.Read(ctx, in); err != nil {
-			return nil, err
+			return asked{}, err
 		}
-		return func() (thrift.TStruct, error) { return answer(ctx, a) }, nil
+		return asked{answer: func() (thrift.TStruct, error) { return answer(ctx, a) }}, nil
 	}
 	return method{read: read, throws: true}
 }
@@ -49,6 +54,18 @@ func bindPlain[A thrift.TStruct](args func() A, answer func(context.Context, A) 
 	return m
 }
 
+// bindCreate is bind for a method that creates one plan.
+func bindCreate[A thrift.TStruct](args func() A, create func(A) *creation) method {
+	read := func(ctx context.Context, in thrift.TProtocol) (asked, error) {
+		a := args()
+		if err := a.Read(ctx, in); err != nil {
+			return asked{}, err
+		}
+		return asked{create: create(a)}, nil
+	}
+	return method{read: read, throws: true}
+}
+
 // dispatcher answers the messages of one connection, in order.
 type dispatcher struct {
 	methods map[string]method
@@ -58,16 +75,28 @@ type dispatcher struct {
 	in      *thrift.TConfiguration // bounds on what is read
 	out     *thrift.TConfiguration // bounds on what is written
 
+	creates  func(context.Context, []*creation) []thrift.TStruct                                     // results of creations of different keys
+	pipe     pipeline                                                                                // the transport, if it is one; else nil
 	enter    func(method string, need access.Right) (ctx context.Context, final bool, refused error) // who calls: see session.enter
 	begun    func() error                                                                            // a message is complete and about to be answered
 	panicked func(method string, v any, stack []byte)                                                // a method panicked
 }
 
+// pipeline is a transport on which calls may come before others are answered.
+type pipeline interface {
+	follows() bool  // another message has come whole, and is read next
+	hold()          // keeps answers together
+	release() error // writes them
+}
+
 // newDispatcher returns a dispatcher on a transport, whose caller may do
 // everything.
-func newDispatcher(ctx context.Context, trans thrift.TTransport, maxMessage int, methods map[string]method, st *stats) *dispatcher {
+func newDispatcher(ctx context.Context, trans thrift.TTransport, maxMessage int, h *handler, methods map[string]method, st *stats) *dispatcher {
+	pipe, _ := trans.(pipeline)
 	d := &dispatcher{
 		methods: methods,
+		creates: h.createAll,
+		pipe:    pipe,
 		stats:   st,
 		in: &thrift.TConfiguration{
 			MaxMessageSize: int32(maxMessage), MaxFrameSize: int32(maxMessage), MaxContainerSize: maxContainer,
@@ -93,73 +122,176 @@ var (
 	errRefused    = errors.New("refused")
 )
 
-// next reads one message and answers it. After an error the connection is of no
-// more use; errBadMessage and errRefused say that an answer was written even so.
+// incoming is a message that was read.
+type incoming struct {
+	name    string
+	seq     int32
+	method  method
+	ctx     context.Context
+	asked   asked
+	refused error // the caller may not do that
+	final   bool  // ... nor anything else: its arguments were not read
+	bad     error // it is no call, or cannot be read
+}
+
+// next reads one message and answers it; and, if it creates a plan, others that create
+// plans of other keys and have come already, in the order they came in. After an error
+// the connection is of no more use; errBadMessage and errRefused say that an answer was
+// written even so.
 func (d *dispatcher) next(ctx context.Context) error {
-	d.trans.SetTConfiguration(d.in)
-	name, kind, seq, err := d.proto.ReadMessageBegin(ctx)
+	first, err := d.read(ctx)
 	if err != nil {
 		return err
 	}
+	if !first.joins() || d.pipe == nil || !d.pipe.follows() {
+		return d.answer(ctx, first)
+	}
+	// One that stores a plan waits for the disk or for Redis: a client that does not wait
+	// would do so after each.
+	together := []*incoming{first}
+	keys := map[string]bool{first.key(): true}
+	var other *incoming
+	for other == nil && err == nil && len(together) < maxTogether && d.pipe.follows() {
+		var in *incoming
+		switch in, err = d.read(ctx); {
+		case err != nil:
+		case !in.joins() || in.ctx != first.ctx || keys[in.key()]:
+			other = in
+		default:
+			keys[in.key()] = true
+			together = append(together, in)
+		}
+	}
+	d.pipe.hold()
+	failed := d.createTogether(ctx, together)
+	if released := d.pipe.release(); failed == nil {
+		failed = released
+	}
+	switch {
+	case failed != nil:
+		return failed
+	case other != nil:
+		return d.answer(ctx, other)
+	}
+	return err
+}
+
+// maxTogether bounds the plans that are created together.
+const maxTogether = 100
+
+// joins says whether a message may be answered together with others.
+func (in *incoming) joins() bool { return in.asked.create != nil && in.refused == nil && in.bad == nil }
+
+// key is of the plan that is to be created.
+func (in *incoming) key() string { return in.asked.create.request.Key }
+
+// read reads one message.
+func (d *dispatcher) read(ctx context.Context) (*incoming, error) {
+	d.trans.SetTConfiguration(d.in)
+	name, kind, seq, err := d.proto.ReadMessageBegin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in := &incoming{name: name, seq: seq}
 	if kind != thrift.CALL && kind != thrift.ONEWAY {
-		return d.refuse(ctx, name, seq, fmt.Errorf("message type %d is not a call", kind))
+		in.bad = fmt.Errorf("message type %d is not a call", kind)
+		return in, nil
 	}
 	m, known := d.methods[name]
 	if !known {
 		m = unknown(name)
 	}
-	ctx, final, refused := d.enter(name, m.need)
-	if final {
-		// Its arguments are not worth reading.
+	in.method = m
+	if in.ctx, in.final, in.refused = d.enter(name, m.need); in.final {
+		return in, nil
+	}
+	if in.asked, in.bad = m.read(in.ctx, d.proto); in.bad == nil {
+		in.bad = d.proto.ReadMessageEnd(ctx)
+	}
+	return in, nil
+}
+
+// answer answers a message that was read.
+func (d *dispatcher) answer(ctx context.Context, in *incoming) error {
+	if in.final {
 		d.stats.failed.Add(1)
-		kind, body := m.refusal(name, refused)
-		if err := d.reply(ctx, name, kind, seq, body); err != nil {
+		kind, body := in.method.refusal(in.name, in.refused)
+		if err := d.reply(ctx, in.name, kind, in.seq, body); err != nil {
 			return err
 		}
-		return fmt.Errorf("%w: %w", errRefused, refused)
+		return fmt.Errorf("%w: %w", errRefused, in.refused)
 	}
-	answer, err := m.read(ctx, d.proto)
-	if err == nil {
-		err = d.proto.ReadMessageEnd(ctx)
+	if in.bad != nil {
+		return d.refuse(ctx, in.name, in.seq, in.bad)
 	}
-	if err != nil {
-		return d.refuse(ctx, name, seq, err)
+	if in.asked.create != nil && in.refused == nil {
+		return d.createTogether(ctx, []*incoming{in})
 	}
 	if err := d.begun(); err != nil {
 		return err
 	}
-	if refused != nil {
+	if in.refused != nil {
 		d.stats.requested.Add(1)
 		d.stats.failed.Add(1)
-		kind, body := m.refusal(name, refused)
-		return d.reply(ctx, name, kind, seq, body)
+		kind, body := in.method.refusal(in.name, in.refused)
+		return d.reply(ctx, in.name, kind, in.seq, body)
 	}
-
 	d.stats.requesting.Add(1)
-	result, err := d.safely(name, answer)
+	result, err := safely(d, in.name, in.asked.answer)
 	d.stats.requesting.Add(-1)
 	d.stats.requested.Add(1)
 	if err != nil {
-		d.stats.failed.Add(1)
-		var app thrift.TApplicationException
-		if !errors.As(err, &app) {
-			app = thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing "+name+": "+err.Error())
-		}
-		return d.reply(ctx, name, thrift.EXCEPTION, seq, app)
+		return d.fail(ctx, in, err)
 	}
-	return d.reply(ctx, name, thrift.REPLY, seq, result)
+	return d.reply(ctx, in.name, thrift.REPLY, in.seq, result)
+}
+
+// createTogether answers messages that create plans of different keys.
+func (d *dispatcher) createTogether(ctx context.Context, ins []*incoming) error {
+	if err := d.begun(); err != nil {
+		return err
+	}
+	all := make([]*creation, len(ins))
+	for i, in := range ins {
+		all[i] = in.asked.create
+	}
+	n := int64(len(ins))
+	d.stats.requesting.Add(n)
+	results, err := safely(d, ins[0].name, func() ([]thrift.TStruct, error) { return d.creates(ins[0].ctx, all), nil })
+	d.stats.requesting.Add(-n)
+	d.stats.requested.Add(n)
+	for i, in := range ins {
+		if err != nil {
+			if err := d.fail(ctx, in, err); err != nil {
+				return err
+			}
+		} else if err := d.reply(ctx, in.name, thrift.REPLY, in.seq, results[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail answers a call with an exception.
+func (d *dispatcher) fail(ctx context.Context, in *incoming, err error) error {
+	d.stats.failed.Add(1)
+	var app thrift.TApplicationException
+	if !errors.As(err, &app) {
+		app = thrift.NewTApplicationException(thrift.INTERNAL_ERROR, "Internal error processing "+in.name+": "+err.Error())
+	}
+	return d.reply(ctx, in.name, thrift.EXCEPTION, in.seq, app)
 }
 
 // unknown is the method behind a name the interface does not have: it skips the
 // arguments.
 func unknown(name string) method {
-	read := func(ctx context.Context, in thrift.TProtocol) (func() (thrift.TStruct, error), error) {
+	read := func(ctx context.Context, in thrift.TProtocol) (asked, error) {
 		if err := in.Skip(ctx, thrift.STRUCT); err != nil {
-			return nil, err
+			return asked{}, err
 		}
-		return func() (thrift.TStruct, error) {
+		return asked{answer: func() (thrift.TStruct, error) {
 			return nil, thrift.NewTApplicationException(thrift.UNKNOWN_METHOD, "Unknown function "+name)
-		}, nil
+		}}, nil
 	}
 	return method{read: read, need: access.Open}
 }
@@ -194,7 +326,7 @@ func (t thrown) Write(ctx context.Context, out thrift.TProtocol) error {
 }
 
 // safely runs answer and turns a panic into an error.
-func (d *dispatcher) safely(name string, answer func() (thrift.TStruct, error)) (result thrift.TStruct, err error) {
+func safely[R any](d *dispatcher, name string, answer func() (R, error)) (result R, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			d.panicked(name, v, debug.Stack())

@@ -47,10 +47,11 @@ func FuzzThrift(f *testing.F) {
 	svc := newService(f, newStore(f))
 	opts := DefaultOptions()
 	opts.Info = NewInfo(svc, About{})
-	methods := newHandler(svc, opts).methods()
+	h := newHandler(svc, opts)
+	methods := h.methods()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := &memory{Reader: bytes.NewReader(b)}
-		d := newDispatcher(t.Context(), m, 64<<10, methods, &stats{})
+		d := newDispatcher(t.Context(), m, 64<<10, h, methods, &stats{})
 		d.panicked = func(method string, v any, stack []byte) { t.Errorf("%s panicked: %v\n%s", method, v, stack) }
 		for d.next(t.Context()) == nil {
 		}

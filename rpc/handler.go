@@ -33,8 +33,8 @@ func newHandler(svc *scheduler.Service, opts Options) *handler {
 func (h *handler) methods() map[string]method {
 	return map[string]method{
 		"ping":          bindPlain(forsun.NewForsunPingArgs, h.ping),
-		"create":        bind(forsun.NewForsunCreateArgs, h.create),
-		"createTimeout": bind(forsun.NewForsunCreateTimeoutArgs, h.createTimeout),
+		"create":        bindCreate(forsun.NewForsunCreateArgs, create),
+		"createTimeout": bindCreate(forsun.NewForsunCreateTimeoutArgs, createTimeout),
 		"remove":        bind(forsun.NewForsunRemoveArgs, h.remove),
 		"get":           bind(forsun.NewForsunGetArgs, h.get),
 		"getCurrent":    bindPlain(forsun.NewForsunGetCurrentArgs, h.getCurrent),
@@ -95,31 +95,46 @@ func (h *handler) ping(context.Context, *forsun.ForsunPingArgs) (thrift.TStruct,
 	return &forsun.ForsunPingResult{Success: new(int16)}, nil
 }
 
-// store creates a plan.
-func (h *handler) store(ctx context.Context, method string, r scheduler.Request) (*scheduler.Plan, error) {
-	p, err := h.svc.Create(ctx, r)
-	told := p
-	if told == nil {
-		told = &scheduler.Plan{Key: r.Key, Action: r.Action}
-	}
-	h.audit.set(ctx, method, told, err)
-	return p, err
+// creation is a plan that a call asks to create.
+type creation struct {
+	method  string
+	request scheduler.Request
+	result  func(*forsun.ForsunPlan, *forsun.ForsunPlanError) thrift.TStruct
 }
 
-func (h *handler) create(ctx context.Context, a *forsun.ForsunCreateArgs) (thrift.TStruct, error) {
-	p, err := h.store(ctx, "create", wire.LegacyCreate(a))
-	if err != nil {
-		return &forsun.ForsunCreateResult{Err: h.fail(ctx, wire.Create, "create", a.Key, err)}, nil
-	}
-	return &forsun.ForsunCreateResult{Success: wire.LegacyPlan(p)}, nil
+func create(a *forsun.ForsunCreateArgs) *creation {
+	return &creation{"create", wire.LegacyCreate(a), func(p *forsun.ForsunPlan, err *forsun.ForsunPlanError) thrift.TStruct {
+		return &forsun.ForsunCreateResult{Success: p, Err: err}
+	}}
 }
 
-func (h *handler) createTimeout(ctx context.Context, a *forsun.ForsunCreateTimeoutArgs) (thrift.TStruct, error) {
-	p, err := h.store(ctx, "createTimeout", wire.LegacyCreateTimeout(a))
-	if err != nil {
-		return &forsun.ForsunCreateTimeoutResult{Err: h.fail(ctx, wire.Create, "createTimeout", a.Key, err)}, nil
+func createTimeout(a *forsun.ForsunCreateTimeoutArgs) *creation {
+	return &creation{"createTimeout", wire.LegacyCreateTimeout(a), func(p *forsun.ForsunPlan, err *forsun.ForsunPlanError) thrift.TStruct {
+		return &forsun.ForsunCreateTimeoutResult{Success: p, Err: err}
+	}}
+}
+
+// createAll creates plans of different keys, each for itself.
+func (h *handler) createAll(ctx context.Context, all []*creation) []thrift.TStruct {
+	requests := make([]scheduler.Request, len(all))
+	for i, c := range all {
+		requests[i] = c.request
 	}
-	return &forsun.ForsunCreateTimeoutResult{Success: wire.LegacyPlan(p)}, nil
+	results := make([]thrift.TStruct, len(all))
+	plans, errs := h.svc.CreateEach(ctx, requests)
+	for i, c := range all {
+		told := plans[i]
+		if told == nil {
+			told = &scheduler.Plan{Key: c.request.Key, Action: c.request.Action}
+		}
+		h.audit.set(ctx, c.method, told, errs[i])
+		if errs[i] != nil {
+			results[i] = c.result(nil, h.fail(ctx, wire.Create, c.method, c.request.Key, errs[i]))
+		} else {
+			results[i] = c.result(wire.LegacyPlan(plans[i]), nil)
+		}
+	}
+	return results
 }
 
 func (h *handler) remove(ctx context.Context, a *forsun.ForsunRemoveArgs) (thrift.TStruct, error) {

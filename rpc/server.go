@@ -23,6 +23,7 @@ type Server struct {
 	quiet   zerolog.Logger // for what clients can cause at will: a few lines a minute
 	info    *Info
 	stats   *stats
+	handler *handler
 	methods map[string]method
 	large   slots
 	delays  delays
@@ -59,7 +60,8 @@ func NewServer(svc *scheduler.Service, opts Options) *Server {
 		conns:   map[*conn]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.methods = newHandler(svc, opts).methods()
+	s.handler = newHandler(svc, opts)
+	s.methods = s.handler.methods()
 	need := thriftNeeds()
 	for name, m := range s.methods {
 		m.need = need(name)
@@ -248,7 +250,7 @@ func (s *Server) serve(c *conn, session *session) {
 		}
 	}()
 
-	d := newDispatcher(c.ctx, c, s.opts.MaxMessage, s.methods, s.stats)
+	d := newDispatcher(c.ctx, c, s.opts.MaxMessage, s.handler, s.methods, s.stats)
 	d.enter = session.enter
 	d.begun = func() error { return c.enter(stateBusy) }
 	d.panicked = func(method string, v any, stack []byte) {

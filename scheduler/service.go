@@ -113,17 +113,8 @@ func (e *RequestError) Unwrap() error { return e.Err }
 // Errors: a *FieldError, or ErrTime, ErrFull, ErrStore, ErrUnsure, or what
 // ServiceOptions.Refuse says.
 func (s *Service) Create(ctx context.Context, r Request) (*Plan, error) {
-	if err := s.refuse(); err != nil {
-		return nil, err
-	}
-	plan, err := s.plan(ctx, r, s.clock.Now())
-	if err != nil {
-		return nil, err
-	}
-	if err := s.put(ctx, []*Plan{plan})[0]; err != nil {
-		return nil, err
-	}
-	return plan, nil
+	plans, errs := s.CreateEach(ctx, []Request{r})
+	return plans[0], errs[0]
 }
 
 // CreateMany stores plans. All requests are checked before any is stored: the
@@ -148,6 +139,34 @@ func (s *Service) CreateMany(ctx context.Context, rs []Request) (plans []*Plan, 
 		return plans, nil, nil
 	}
 	return plans, s.put(ctx, plans), nil
+}
+
+// CreateEach is Create for requests of different keys at once: each is checked, stored
+// or refused for itself. A plan is nil where its error is not.
+func (s *Service) CreateEach(ctx context.Context, rs []Request) (plans []*Plan, errs []error) {
+	plans, errs = make([]*Plan, len(rs)), make([]error, len(rs))
+	err := s.refuse()
+	now := s.clock.Now()
+	good, index := make([]*Plan, 0, len(rs)), make([]int, 0, len(rs))
+	for i, r := range rs {
+		if errs[i] = err; err != nil {
+			continue
+		}
+		plan, err := s.plan(ctx, r, now)
+		if errs[i] = err; err == nil {
+			good, index = append(good, plan), append(index, i)
+		}
+	}
+	if len(good) == 0 {
+		return plans, errs
+	}
+	for n, err := range s.put(ctx, good) {
+		i := index[n]
+		if errs[i] = err; err == nil {
+			plans[i] = good[n]
+		}
+	}
+	return plans, errs
 }
 
 func (s *Service) refuse() error {
