@@ -25,6 +25,10 @@
 //     closed for a new one; failing that, the one that has been sending its
 //     message longest; failing that, the new one.
 //
+// Calls may come before others are answered. Answers keep the order of the calls, and calls
+// are made one after the other; but creates of different keys that have come whole are
+// stored together, since each would else wait for the disk, or for Redis, by itself.
+//
 // # HTTP
 //
 // The paths under /v1 answer with status 200 and an envelope of errcode, errmsg

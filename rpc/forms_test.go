@@ -115,6 +115,11 @@ for name, wrap, proto in [
     assert [p.key for p in c.getTime(int(sys.argv[3]) + 3600)] == [name]
     assert c.getCurrent() == []
     r = c.createMany([ForsunPlanRequest(key=name + " wide", is_time_out=True, second=100000, count=70000, action="noop")])
+    for i in range(50):
+        c.send_createTimeout(name + " ahead %d" % (i % 40), 60, 0, 0, 0, 0, -1, 1, "noop", {})
+    ahead = [c.recv_createTimeout().key for i in range(50)]
+    assert ahead == [name + " ahead %d" % (i % 40) for i in range(50)], ahead
+    assert len(c.getKeys(name + " ahead")) == 40
     assert r[0].code == 0 and r[0].plan.second == 100000, r
     p = c.get(name + " wide")
     assert (p.second, p.minute, p.hour, p.day, p.count) == (40, 46, 3, 1, 32767), p

@@ -132,7 +132,9 @@
 //	  due in one second
 //	1,000,000 in a second  37,000/s, 15 µs of Redis each
 //	other clients' p99     3–4 ms, with a million 4 ms
-//	a create by Thrift     30 µs of Redis, 15,000/s           12,000/s (16 connections, a plan each)
+//	a create by Thrift     20–30 µs of Redis, 15,000/s        12,000/s (16 connections, a plan each)
+//	16 sent before answers 10 µs of Redis, 58,000/s           35,000/s (16 connections)
+//	  are read
 //	1000 plans a request   50,000/s, 12 µs of Redis each      63,000/s (4 connections)
 //	a pending plan         630–700 B of memory                120 B of disk (parameters that compress well)
 //	1,000,000 pending      0.6 GB                             52 MB resident, open again in 1.1 s
@@ -163,7 +165,7 @@
 // spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
-// one by one (in bulk they cost a quarter); then the processors of forsund, which replicas add;
+// one by one (in bulk, or sent without waiting, they cost a third); then the processors of forsund, which replicas add;
 // then the targets, since a firing with a real action costs far more than all of this. The
 // embedded store is one machine's: its disk's syncs for creates one by one, then its processors.
 //

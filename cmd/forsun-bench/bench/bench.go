@@ -37,6 +37,7 @@ type options struct {
 	seconds  int
 	clients  int
 	bulk     int
+	inFlight int
 	params   int
 	thrift   bool
 	running  int
@@ -118,7 +119,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			command("create", "create plans, each acknowledged before the next of its client", runCreate, slices.Concat(target, []cli.Flag{plans(100_000),
 				&cli.IntFlag{Name: "clients", Value: 64, Usage: "clients at a time", Destination: &o.clients},
 				&cli.BoolFlag{Name: "thrift", Usage: "clients speak Thrift to a server in this process; else they call the service", Destination: &o.thrift},
-				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk}})...),
+				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk},
+				&cli.IntFlag{Name: "in-flight", Value: 1, Usage: "by Thrift, with --bulk 1: requests that a client sends before it reads the answers", Destination: &o.inFlight}})...),
 			command("burst", "plans that are all due in one second", runBurst, slices.Concat(target, []cli.Flag{plans(100_000), pending, settle})...),
 			command("steady", "plans due in each of many seconds", runSteady, slices.Concat(target, []cli.Flag{pending, settle,
 				&cli.IntFlag{Name: "rate", Value: 200, Usage: "plans due in each second", Destination: &o.rate},
@@ -142,10 +144,13 @@ func oneLine(_ *cli.Context, err error, _ bool) error { return err }
 
 func (o *options) validate(c *cli.Context) error {
 	for name, rng := range map[string][2]int{"plans": {1, 100_000_000}, "rate": {1, 1_000_000}, "seconds": {1, 86400},
-		"clients": {1, 1000}, "replicas": {1, 16}, "bulk": {1, 1000}, "params": {0, 100_000}, "running": {0, 2000}, "pending": {0, 100_000_000}} {
+		"clients": {1, 1000}, "replicas": {1, 16}, "bulk": {1, 1000}, "in-flight": {1, 1000}, "params": {0, 100_000}, "running": {0, 2000}, "pending": {0, 100_000_000}} {
 		if n := c.Int(name); has(c, name) && (n < rng[0] || n > rng[1]) {
 			return fmt.Errorf("%s: %d is not allowed; allowed: %d to %d", name, n, rng[0], rng[1])
 		}
+	}
+	if o.inFlight > 1 && (o.bulk > 1 || !o.thrift && o.target == "") {
+		return fmt.Errorf("in-flight: %d is not allowed; allowed: 1 but with --thrift or --target, and --bulk 1", o.inFlight)
 	}
 	return nil
 }

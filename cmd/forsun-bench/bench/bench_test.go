@@ -44,6 +44,7 @@ func TestBenchmarks(t *testing.T) {
 		{"create --plans 300 --clients 4", 0, 300},
 		{"create --plans 300 --clients 4 --thrift", 0, 300},
 		{"create --plans 300 --clients 2 --bulk 50 --thrift", 0, 300},
+		{"create --plans 300 --clients 2 --in-flight 16 --thrift", 0, 300},
 		{"pending --plans 3000", 0, 3000},
 		{"burst --plans 2000 --replicas 3 --driver-redis-server-id 0-3" + redis, 2000, 0},
 		{"create --plans 300 --clients 4 --thrift" + redis, 0, 300},

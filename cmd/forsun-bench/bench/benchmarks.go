@@ -10,11 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/apache/thrift/lib/go/thrift"
-
 	"github.com/snower/forsun/rpc"
-	"github.com/snower/forsun/rpc/client"
-	"github.com/snower/forsun/rpc/gen/forsun"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -88,66 +84,6 @@ func (o *options) storedBy(ctx context.Context, r *rig, n int) (int64, error) {
 	return time.Now().Add(3*time.Second + took).Unix(), err
 }
 
-// creator makes plans; one is used by one goroutine.
-type creator interface {
-	create(ctx context.Context, requests []scheduler.Request) error
-	close() error
-}
-
-// direct calls the service in this process.
-type direct struct{ service *scheduler.Service }
-
-func (d direct) create(ctx context.Context, requests []scheduler.Request) error {
-	_, errs, err := d.service.CreateMany(ctx, requests)
-	return errors.Join(append(errs, err)...)
-}
-func (d direct) close() error { return nil }
-
-// remote is a connection to a Thrift server.
-type remote struct{ c *client.Client }
-
-func (r remote) create(ctx context.Context, requests []scheduler.Request) error {
-	results, err := r.c.CreateMany(ctx, requests)
-	for _, res := range results {
-		err = errors.Join(err, res.Err)
-	}
-	return err
-}
-func (r remote) close() error { return r.c.Close() }
-
-// legacy is a connection as the clients that exist make it: unframed, strict binary,
-// one createTimeout a plan.
-type legacy struct {
-	transport thrift.TTransport
-	client    *forsun.ForsunClient
-}
-
-func dialLegacy(ctx context.Context, address, token string) (*legacy, error) {
-	conf := &thrift.TConfiguration{ConnectTimeout: 5 * time.Second, SocketTimeout: 30 * time.Second}
-	transport := thrift.NewTBufferedTransport(thrift.NewTSocketConf(address, conf), 4096)
-	if err := transport.Open(); err != nil {
-		return nil, err
-	}
-	l := &legacy{transport, forsun.NewForsunClientFactory(transport, thrift.NewTBinaryProtocolFactoryConf(conf))}
-	if token != "" {
-		if _, err := l.client.Auth(ctx, token); err != nil {
-			return nil, errors.Join(err, l.close())
-		}
-	}
-	return l, nil
-}
-
-func (l *legacy) create(ctx context.Context, requests []scheduler.Request) error {
-	for _, r := range requests {
-		const open = scheduler.Any
-		if _, err := l.client.CreateTimeout(ctx, r.Key, int16(r.Schedule.Second), open, open, open, open, open, 1, r.Action, r.Params); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-func (l *legacy) close() error { return l.transport.Close() }
-
 // serveThrift serves r on loopback and returns the address.
 func serveThrift(r *rig) (address string, stop func(), err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -184,10 +120,13 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 			defer stop()
 		}
 		connect = func(ctx context.Context) (creator, error) {
-			if o.bulk == 1 {
-				return dialLegacy(ctx, address, o.token)
+			switch {
+			case o.bulk > 1:
+				return remote{o.client(address)}, nil
+			case o.inFlight > 1:
+				return dialPipelined(ctx, address, o.token)
 			}
-			return remote{o.client(address)}, nil
+			return dialLegacy(ctx, address, o.token, 4096)
 		}
 	}
 	eye, err := o.look(ctx, r)
@@ -202,7 +141,7 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 	defer bar.Exit()
 	params := o.parameters()
 	start := time.Now()
-	err = each(ctx, o.clients, o.plans, o.bulk, connect, func(ctx context.Context, c creator, from, n int) error {
+	err = each(ctx, o.clients, o.plans, max(o.bulk, o.inFlight), connect, func(ctx context.Context, c creator, from, n int) error {
 		defer bar.Add(n)
 		return c.create(ctx, o.requests(from, n, params))
 	})
