@@ -81,7 +81,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
-bench: servers build ## forsun and others side by side, and their ratios (15 minutes; QUICK=1: 2)
+bench: servers build ## forsun and others side by side, and their ratios (17 minutes; QUICK=1: 2)
 	go -C scripts/peers build -o $(CURDIR)/$(BIN)/peers .
 	$(BIN)/peers -forsun-bench $(BIN)/forsun-bench -modules $(BIN)/peers-node -json $(RESULT) -rounds $(ROUNDS) $(if $(QUICK),-quick) $(if $(ONLY),-only "$(ONLY)")
 

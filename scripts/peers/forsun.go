@@ -13,17 +13,29 @@ import (
 	"time"
 )
 
-// newForsun is forsun-bench with a driver: the scheduler, its store and its workers in one
-// process, with history, and for creates a Thrift server and its clients.
-func newForsun(driver, program string) *contestant {
+// Names of forsun in the tables.
+const (
+	onRedis  = "forsun (redis)"
+	onShards = "forsun (4 shards)"
+	embedded = "forsun (embedded)"
+)
+
+// newForsun is forsun-bench in one of the ways to run forsun: the scheduler, its store and
+// its workers in one process, with history, and for creates a Thrift server and its clients.
+func newForsun(name, program string) *contestant {
 	c := &contestant{
-		name: "forsun (redis)", note: "one shard, one replica; history kept",
-		works: []string{create, bulk, burst, million, steady200, steady2000},
+		name: name, note: "one shard, one replica; history kept",
+		works: []string{create, ahead, bulk, burst, million, steady200, steady2000},
 		ready: func() error { _, err := exec.LookPath("redis-server"); return err },
 	}
-	if driver == "mem" {
-		c.name, c.note = "forsun (embedded)", "every claim and create synced; history kept"
-		c.works = []string{create, bulk, burst, steady200, steady2000}
+	driver, shards := "redis", "0"
+	switch name {
+	case onShards:
+		c.note, shards = "on Redis, too; one replica", "0-3"
+		c.works = []string{burst, million}
+	case embedded:
+		driver, c.note = "mem", "every claim and create synced; history kept"
+		c.works = []string{create, ahead, bulk, burst, steady200, steady2000}
 		c.ready = func() error { return nil }
 	}
 	c.once = func(ctx context.Context, t task) (f figures, err error) {
@@ -34,11 +46,13 @@ func newForsun(driver, program string) *contestant {
 				return f, err
 			}
 			defer server.stop()
-			args = append(args, "--driver-redis-port", strconv.Itoa(server.port))
+			args = append(args, "--driver-redis-port", strconv.Itoa(server.port), "--driver-redis-server-id", shards)
 		}
 		switch t.work {
 		case create:
 			args = append([]string{"create", "--thrift", "--clients", strconv.Itoa(createClients)}, args...)
+		case ahead:
+			args = append([]string{"create", "--thrift", "--clients", strconv.Itoa(createClients), "--in-flight", strconv.Itoa(createAhead)}, args...)
 		case bulk:
 			args = append([]string{"create", "--thrift", "--clients", "4", "--bulk", "1000"}, args...)
 		case burst, million:

@@ -15,6 +15,7 @@ import (
 // The works.
 const (
 	create     = "create"
+	ahead      = "create ahead"
 	bulk       = "bulk"
 	burst      = "burst"
 	million    = "million"
@@ -22,8 +23,12 @@ const (
 	steady2000 = "steady 2000"
 )
 
-// createClients is how many clients create at a time, each waiting for its answer.
-const createClients = 16
+// createClients is how many clients create at a time, each waiting for its answer, or for
+// createAhead of them.
+const (
+	createClients = 16
+	createAhead   = 16
+)
 
 // runTimeout bounds one run of one contestant, with all its tries.
 const runTimeout = 5 * time.Minute
@@ -45,7 +50,7 @@ type options struct {
 }
 
 // works are all of them, smaller where only a glance was asked for. With three rounds
-// they take about 14 minutes.
+// they take about 16 minutes.
 func (o *options) works() []work {
 	k, seconds := 1, 15
 	if o.quick {
@@ -59,6 +64,7 @@ func (o *options) works() []work {
 		{task{work: burst, jobs: 100_000 / k}, fmt.Sprintf("%d jobs due in one second", 100_000/k), 0, false},
 		{task{work: million, jobs: 1_000_000}, "1000000 plans due in one second", 1, false},
 		{task{work: create, jobs: 60_000 / k}, fmt.Sprintf("%d jobs created one by one by %d clients", 60_000/k, createClients), 0, false},
+		{task{work: ahead, jobs: 200_000 / k}, fmt.Sprintf("%d plans created by %d clients, %d calls under way from each", 200_000/k, createClients, createAhead), 0, false},
 		{task{work: bulk, jobs: 400_000 / k}, fmt.Sprintf("%d plans created 1000 a request by 4 clients", 400_000/k), 0, false},
 		steady(steady200, 200), steady(steady2000, 2000),
 	}
@@ -70,8 +76,8 @@ func (o *options) works() []work {
 
 func (o *options) contestants() []*contestant {
 	return []*contestant{
-		newForsun("redis", o.bench), newAsynq(),
-		newForsun("mem", o.bench), newBeanstalk(true), newBeanstalk(false),
+		newForsun(onRedis, o.bench), newForsun(onShards, o.bench), newAsynq(),
+		newForsun(embedded, o.bench), newBeanstalk(true), newBeanstalk(false),
 		newNode("BullMQ", "bullmq", o.modules, create, burst, steady200, steady2000),
 		newNode("Bee-Queue", "beequeue", o.modules, create, burst, steady200),
 		newCeiling("stream"), newCeiling("lease"),
@@ -89,7 +95,7 @@ func (o *options) wanted(c *contestant, w work) bool {
 
 // named splits -only in works and contestants.
 func (o *options) named() (works, names []string) {
-	all := []string{create, bulk, burst, million, steady200, steady2000}
+	all := []string{create, ahead, bulk, burst, million, steady200, steady2000}
 	for _, name := range o.only {
 		if slices.Contains(all, name) {
 			works = append(works, name)

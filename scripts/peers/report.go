@@ -68,13 +68,13 @@ func (r *report) add(w work, c *contestant, f figures) {
 
 // marks are the ratios that forsun is to reach at a burst, and what is a mark for whom.
 var marks = map[string]map[string]float64{
-	"asynq":            {"forsun (redis)": 5},
-	"BullMQ":           {"forsun (redis)": 2.5},
-	"Bee-Queue":        {"forsun (redis)": 0},
-	"beanstalkd":       {"forsun (redis)": 1, "forsun (embedded)": 0},
-	"beanstalkd -b":    {"forsun (embedded)": 1, "forsun (redis)": 0},
-	"ceiling (stream)": {"forsun (redis)": 0.65},
-	"ceiling (lease)":  {"forsun (redis)": 0},
+	"asynq":            {onRedis: 5, onShards: 5},
+	"BullMQ":           {onRedis: 2.5, onShards: 2.5},
+	"Bee-Queue":        {onRedis: 0, onShards: 0},
+	"beanstalkd":       {onRedis: 1, onShards: 1, embedded: 0},
+	"beanstalkd -b":    {embedded: 1, onRedis: 0, onShards: 0},
+	"ceiling (stream)": {onRedis: 0.65, onShards: 0.65},
+	"ceiling (lease)":  {onRedis: 0, onShards: 0},
 }
 
 // compare fills in medians and ratios.
@@ -87,7 +87,7 @@ func (r *report) compare() {
 		}
 		for _, peer := range x.Rows {
 			peer.Ratios = nil
-			for _, ours := range []string{"forsun (redis)", "forsun (embedded)"} {
+			for _, ours := range []string{onRedis, onShards, embedded} {
 				mark, compared := marks[peer.Name][ours]
 				f := byName[ours]
 				if !compared || f == nil {
