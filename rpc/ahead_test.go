@@ -232,3 +232,60 @@ func FuzzMessageEnd(f *testing.F) {
 		}
 	})
 }
+
+// stream is a connection of a client that has sent all it will.
+type stream struct {
+	net.Conn
+	*memory
+}
+
+func (s stream) Read(p []byte) (int, error)     { return s.memory.Read(p) }
+func (s stream) Write(p []byte) (int, error)    { return s.memory.Write(p) }
+func (stream) Close() error                     { return nil }
+func (stream) SetReadDeadline(time.Time) error  { return nil }
+func (stream) SetWriteDeadline(time.Time) error { return nil }
+
+// FuzzPipelined gives what a client might send to a dispatcher that looks ahead and to one
+// that does not. Both must answer alike.
+func FuzzPipelined(f *testing.F) {
+	for round := range uint64(8) {
+		var all []byte
+		for _, c := range someCalls(rand.New(rand.NewPCG(round, 2)), 12) {
+			if round%2 == 1 {
+				c = framed(c)
+			}
+			all = append(all, c...)
+		}
+		f.Add(all)
+	}
+	opts := DefaultOptions()
+	opts.MaxMessage = 64 << 10
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, tells := range []string{"info", "shards", "replicas", "Time", "auth"} { // of time, or of a session
+			if bytes.Contains(b, []byte(tells)) {
+				return
+			}
+		}
+		var answers [2]string
+		for i := range answers {
+			svc := newService(t, newStore(t))
+			opts.Info = NewInfo(svc, About{})
+			h := newHandler(svc, opts)
+			m := &memory{Reader: bytes.NewReader(b)}
+			d := newDispatcher(t.Context(), m, opts.MaxMessage, h, h.methods(), &stats{})
+			if i == 1 {
+				c := &conn{Conn: stream{memory: m}, ctx: t.Context(), opts: &opts, large: holder{slots: make(slots, 1)}, clock: func() int64 { return 0 }}
+				d = newDispatcher(t.Context(), c, opts.MaxMessage, h, h.methods(), &stats{})
+				for d.next(t.Context()) == nil && c.messageDone() == nil {
+				}
+			} else {
+				for d.next(t.Context()) == nil {
+				}
+			}
+			answers[i] = m.String()
+		}
+		if len(answers[0]) != len(answers[1]) { // parameters are in no order
+			t.Errorf("got %q ahead, %q one by one", answers[1], answers[0])
+		}
+	})
+}

@@ -184,7 +184,9 @@ func (c *conn) readAhead() error {
 	c.unread = c.buf[:len(c.unread)]
 	n, err := c.receive(c.buf[len(c.unread):])
 	c.unread = c.buf[:len(c.unread)+n]
-	c.filled = len(c.unread) == len(c.buf)
+	if c.filled = len(c.unread) == len(c.buf); n > 0 {
+		return nil // what failed fails again
+	}
 	return err
 }
 
