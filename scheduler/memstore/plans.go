@@ -76,21 +76,24 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 	} else if err != nil {
 		return all(fmt.Errorf("%w: %w", scheduler.ErrStore, err))
 	}
+	for i, p := range plans {
+		errs[i] = storable(p)
+	}
+	since := s.changes.since() // before anything is read: what changes later is read again
+	before := s.lookupAll(plans, errs)
+	leave()
 	in, index := make([]encoded, 0, len(plans)), make([]int, 0, len(plans))
 	var last map[string]int // of several with one key the last wins
 	if len(plans) > 1 {
 		last = make(map[string]int, len(plans))
 	}
 	for i, p := range plans {
-		if err := storable(p); err != nil {
-			errs[i] = err
+		if errs[i] != nil {
 			continue
 		}
-		e := encoded{key: p.Key, action: p.Action, due: p.Due, revision: p.Revision, body: appendBody(nil, p), refuse: onlyNew}
-		e.since = s.changes.since()
-		if e.before, err = s.lookup(p.Key); err != nil {
-			errs[i] = fmt.Errorf("%w: %w", scheduler.ErrStore, err)
-			continue
+		e := encoded{
+			key: p.Key, action: p.Action, due: p.Due, revision: p.Revision, body: appendBody(nil, p), refuse: onlyNew,
+			before: before[i], since: since,
 		}
 		if at, ok := last[p.Key]; ok {
 			in[at], index[at] = e, i
@@ -101,7 +104,6 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 		}
 		in, index = append(in, e), append(index, i)
 	}
-	leave()
 	begun, err := s.submit(&request{ctx: ctx, sync: true, shares: true, run: func(t *txn) error {
 		for i := range in {
 			if err := t.put(&in[i]); err != nil {
