@@ -788,10 +788,7 @@ func TestUnsurePlans(t *testing.T) {
 	if !errors.Is(err, scheduler.ErrUnsure) {
 		t.Errorf("got %v, want ErrUnsure", err)
 	}
-	text, err := json.Marshal(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := data.(jsonAppender).appendJSON(nil)
 	var got []struct {
 		Key     string
 		Code    int    `json:"errcode"`

@@ -108,20 +108,16 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 		}
 		return nil, err
 	}
-	answers := make([]any, len(plans))
+	answers := make(createdPlans, len(plans))
 	var first error
 	for i, p := range plans {
 		a.audit.set(ctx, method, p, errs[i])
+		answers[i].plan = p
 		if errs[i] == nil {
-			answers[i] = newJSONPlan(p)
 			continue
 		}
-		code, message, _ := wire.FromError(wire.Create, errs[i])
-		if stored(errs[i]) {
-			answers[i] = jsonUnsure{newJSONPlan(p), code, message}
-		} else {
-			answers[i] = jsonRefused{Key: p.Key, Code: code, Message: message}
-		}
+		answers[i].unsure = stored(errs[i])
+		answers[i].code, answers[i].message, _ = wire.FromError(wire.Create, errs[i])
 		if first == nil {
 			first = &scheduler.RequestError{Index: i, Key: p.Key, Err: errs[i]}
 		}
@@ -130,7 +126,7 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 	case len(plans) == 1 && errs[0] != nil:
 		return nil, errs[0]
 	case len(plans) == 1:
-		return answers[0], nil
+		return &answers[0], nil
 	default:
 		return answers, first
 	}

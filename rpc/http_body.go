@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -20,6 +19,9 @@ import (
 // maxBodyPlans bounds the plans of one body.
 const maxBodyPlans = 10_000
 
+// maxBuffered bounds the room that is made for a body before it arrives.
+const maxBuffered = 1 << 20
+
 // readBody reads a whole body. A large one waits for a slot.
 func readBody(ctx context.Context, r *http.Request) ([]byte, error) {
 	if r.ContentLength > largeMessage || r.ContentLength < 0 {
@@ -27,7 +29,12 @@ func readBody(ctx context.Context, r *http.Request) ([]byte, error) {
 			return nil, err
 		}
 	}
-	body, err := io.ReadAll(r.Body)
+	var buf bytes.Buffer
+	if n := r.ContentLength; n > 0 { // a length that is not allowed is not made room for
+		buf.Grow(int(min(n, maxBuffered)) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(r.Body)
+	body := buf.Bytes()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -71,15 +78,41 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 		return nil, notJSON
 	}
 	body = bytes.TrimSpace(body)
-	items, n := []json.RawMessage{body}, 1
-	list := body[0] == '['
-	if list {
-		items, n = nil, 0
-		for item := range elements(body) {
-			if n++; n <= maxBodyPlans {
-				items = append(items, item)
-			}
+	var o object
+	switch body[0] {
+	case '{':
+		o.read(body, 0)
+		r, err := o.request(put)
+		if err != nil {
+			return nil, err
 		}
+		return []scheduler.Request{r}, nil
+	case '[':
+	default:
+		return nil, notJSON
+	}
+	var requests []scheduler.Request
+	var err error // of the first that is wrong, unless there are too many
+	n := 0
+	for at := next(body, 1); body[at] != ']'; n++ {
+		end := 0
+		switch {
+		case err != nil || n >= maxBodyPlans:
+			end = valueEnd(body, at)
+		case body[at] != '{':
+			err, end = notJSON, valueEnd(body, at)
+		default:
+			end = o.read(body, at)
+			var r scheduler.Request
+			if r, err = o.listed(); err != nil {
+				err = &scheduler.RequestError{Index: n, Key: r.Key, Err: err}
+			}
+			if n == 1 { // the others are about as long as the first
+				requests = slices.Grow(requests, min(len(body)/at, maxBodyPlans))
+			}
+			requests = append(requests, r)
+		}
+		at = next(body, end)
 	}
 	if n > maxBodyPlans {
 		return nil, &scheduler.FieldError{
@@ -87,119 +120,82 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 			Value: fmt.Sprintf("%d plans", n), Allowed: fmt.Sprintf("up to %d", maxBodyPlans),
 		}
 	}
-	requests := make([]scheduler.Request, len(items))
-	var o object
-	for i, item := range items {
-		if item[0] != '{' {
-			return nil, notJSON
-		}
-		o.read(item)
-		timeout := put
-		if list {
-			method, err := o.text("method", "createTimeout")
-			if err == nil && method != "create" && method != "createTimeout" {
-				err = badJSONField(scheduler.ErrField, "method", o.field("method"), "create, createTimeout")
-			}
-			if err != nil {
-				key, _ := o.text("key", "")
-				return nil, &scheduler.RequestError{Index: i, Key: key, Err: err}
-			}
-			timeout = method == "createTimeout"
-		}
-		var err error
-		if requests[i], err = o.request(timeout); err != nil {
-			if list {
-				err = &scheduler.RequestError{Index: i, Key: requests[i].Key, Err: err}
-			}
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	return requests, nil
 }
 
-// object is a JSON object. Of fields given twice the last counts, fields nobody
-// asks for are ignored, and null is as if not given.
-type object []member
-
-type member struct{ name, value json.RawMessage }
-
-// read makes o the object of a JSON text.
-func (o *object) read(text json.RawMessage) {
-	*o = (*o)[:0]
-	for name, value := range members(text) {
-		if bytes.IndexByte(name, '\\') >= 0 {
-			plain, _ := unquote(name)
-			name = json.RawMessage(`"` + plain + `"`)
+// listed reads a plan of a list, which says itself what kind it is.
+func (o *object) listed() (r scheduler.Request, err error) {
+	method := "createTimeout"
+	if raw := o[fieldMethod]; raw != nil && string(raw) != `"createTimeout"` {
+		method, err = o.text(fieldMethod, "")
+		if err == nil && method != "create" && method != "createTimeout" {
+			err = badJSONField(scheduler.ErrField, "method", raw, "create, createTimeout")
 		}
-		*o = append(*o, member{name[1 : len(name)-1], value})
-	}
-}
-
-// field is the JSON of a field, nil if it is not given.
-func (o object) field(name string) json.RawMessage {
-	for _, m := range slices.Backward(o) {
-		if string(m.name) == name {
-			if string(m.value) == "null" {
-				return nil
-			}
-			return m.value
+		if err != nil {
+			r.Key, _ = o.text(fieldKey, "")
+			return r, err
 		}
 	}
-	return nil
+	return o.request(method == "createTimeout")
 }
 
 // request reads a plan. Absent fields are what they have always been here: any
 // unit, count 0, action shell.
-func (o object) request(timeout bool) (r scheduler.Request, err error) {
-	var errs []error
-	text := func(name, fallback string) string {
-		s, err := o.text(name, fallback)
-		errs = append(errs, err)
+func (o *object) request(timeout bool) (r scheduler.Request, err error) {
+	text := func(f field, fallback string) string {
+		s, bad := o.text(f, fallback)
+		if err == nil {
+			err = bad
+		}
 		return s
 	}
-	number := func(name string, fallback int) int {
-		n, err := o.number(name, fallback)
-		errs = append(errs, err)
+	number := func(f field, fallback int) int {
+		n, bad := o.number(f, fallback)
+		if err == nil {
+			err = bad
+		}
 		return n
 	}
-	seconds := "seconds"
-	if o.field(seconds) == nil {
-		seconds = "second"
+	second := fieldSeconds
+	if o[second] == nil {
+		second = fieldSecond
 	}
-	r = scheduler.Request{Key: text("key", ""), Action: text("action", "shell")}
+	r = scheduler.Request{Key: text(fieldKey, ""), Action: text(fieldAction, "shell")}
 	r.Schedule = scheduler.Schedule{
 		Kind:   scheduler.Calendar,
-		Second: number(seconds, -1), Minute: number("minute", -1), Hour: number("hour", -1),
-		Day: number("day", -1), Month: number("month", -1), Week: number("week", -1),
+		Second: number(second, -1), Minute: number(fieldMinute, -1), Hour: number(fieldHour, -1),
+		Day: number(fieldDay, -1), Month: number(fieldMonth, -1), Week: number(fieldWeek, -1),
 	}
 	if timeout {
-		r.Schedule.Kind, r.Schedule.Count = scheduler.Timeout, number("count", 0)
+		r.Schedule.Kind, r.Schedule.Count = scheduler.Timeout, number(fieldCount, 0)
 	}
-	r.Params, err = o.params()
-	for _, e := range append(errs, err) {
-		if e != nil {
-			return r, e
-		}
+	params, bad := o.params()
+	if err == nil {
+		err = bad
 	}
-	return r, nil
+	r.Params = params
+	return r, err
 }
 
 // text reads a string.
-func (o object) text(name, fallback string) (string, error) {
-	raw := o.field(name)
+func (o *object) text(f field, fallback string) (string, error) {
+	raw := o[f]
 	if raw == nil {
 		return fallback, nil
 	}
 	s, ok := unquote(raw)
 	if !ok {
-		return "", badJSONField(scheduler.ErrField, name, raw, "a string")
+		return "", badJSONField(scheduler.ErrField, fieldNames[f], raw, "a string")
 	}
 	return s, nil
 }
 
 // number reads an integer, also one in a string or with a fraction of 0.
-func (o object) number(name string, fallback int) (int, error) {
-	raw := o.field(name)
+func (o *object) number(f field, fallback int) (int, error) {
+	raw := o[f]
 	if raw == nil {
 		return fallback, nil
 	}
@@ -209,9 +205,9 @@ func (o object) number(name string, fallback int) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		f, ferr := strconv.ParseFloat(text, 64)
-		if n = int(f); ferr != nil || f != float64(n) || n < -1<<31 || n > 1<<40 {
-			return 0, badJSONField(scheduler.ErrField, name, raw, "a whole number")
+		f64, ferr := strconv.ParseFloat(text, 64)
+		if n = int(f64); ferr != nil || f64 != float64(n) || n < -1<<31 || n > 1<<40 {
+			return 0, badJSONField(scheduler.ErrField, fieldNames[f], raw, "a whole number")
 		}
 	}
 	return n, nil
@@ -219,9 +215,9 @@ func (o object) number(name string, fallback int) (int, error) {
 
 // params reads the parameters: strings, and numbers and booleans as they are
 // written.
-func (o object) params() (map[string]string, error) {
+func (o *object) params() (map[string]string, error) {
 	params := map[string]string{}
-	raw := o.field("params")
+	raw := o[fieldParams]
 	if raw == nil {
 		return params, nil
 	}

@@ -10,17 +10,61 @@ import (
 // checks a text anew at each level that it is taken apart at, and makes a map of each
 // object: that was half of what a bulk create cost.
 
-// elements are the elements of a JSON list.
-func elements(list []byte) iter.Seq[json.RawMessage] {
-	return func(yield func(json.RawMessage) bool) {
-		for i := next(list, 1); list[i] != ']'; {
-			end := valueEnd(list, i)
-			if !yield(list[i:end]) {
-				return
-			}
-			i = next(list, end)
+// field is one of those that a plan has in JSON.
+type field int
+
+const (
+	fieldKey field = iota
+	fieldMethod
+	fieldAction
+	fieldParams
+	fieldSecond
+	fieldSeconds
+	fieldMinute
+	fieldHour
+	fieldDay
+	fieldMonth
+	fieldWeek
+	fieldCount
+	fields
+)
+
+var fieldNames = [fields]string{"key", "method", "action", "params", "second", "seconds", "minute", "hour", "day", "month", "week", "count"}
+
+// fieldNamed is the field of a name, or fields if there is none.
+func fieldNamed(name []byte) field {
+	for f, n := range fieldNames {
+		if string(name) == n {
+			return field(f)
 		}
 	}
+	return fields
+}
+
+// object is the fields of a JSON object. Of fields given twice the last counts, those
+// that nobody asks for are ignored, and null is as if not given: nil.
+type object [fields]json.RawMessage
+
+// read makes o the object that begins at i, and returns where that ends.
+func (o *object) read(text []byte, i int) (end int) {
+	*o = object{}
+	for i = next(text, i+1); text[i] != '}'; {
+		named := stringEnd(text, i)
+		name := text[i+1 : named-1]
+		if bytes.IndexByte(name, '\\') >= 0 {
+			plain, _ := unquote(text[i:named])
+			name = []byte(plain)
+		}
+		value := next(text, named)
+		end := valueEnd(text, value)
+		if f := fieldNamed(name); f < fields {
+			if o[f] = text[value:end]; text[value] == 'n' {
+				o[f] = nil
+			}
+		}
+		i = next(text, end)
+	}
+	return i + 1
 }
 
 // members are the names and values of a JSON object, names as they are written.
@@ -82,12 +126,17 @@ func valueEnd(text []byte, i int) int {
 
 // stringEnd is where the string ends that begins at i.
 func stringEnd(text []byte, i int) int {
-	for i++; text[i] != '"'; i++ {
-		if text[i] == '\\' {
-			i++
+	for {
+		i++
+		i += bytes.IndexByte(text[i:], '"')
+		escapes := 0
+		for text[i-1-escapes] == '\\' { // they end at the quote that the string begins with, or after
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return i + 1
 		}
 	}
-	return i + 1
 }
 
 // unquote is the string that a JSON string is; ok: it is one.

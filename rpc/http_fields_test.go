@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -13,6 +14,7 @@ func FuzzFields(f *testing.F) {
 	for _, seed := range []string{
 		`[]`, `{}`, ` [ 1 , "a" ,{} , [ ] ] `, `{"a":1,"b":"c","a":null}`, ` { "a" : { "b" : [ "}" , "\"]" ] } , "c" : -1.5e3 } `,
 		`[{"key":"k","params":{"url":"http://h/?a=\\"}},{"k\u0065y":"\ud800\"\\\\"}]`, `{"":"","\\":true}`, "[\"\u00a0\",\t1\r\n]",
+		`{"key":"a\"","key":"\\\\\"","params":{"method":1},"method":null,"secon\u0064":"5","keys":1,"count":[{"week":2}]}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -21,16 +23,17 @@ func FuzzFields(f *testing.F) {
 			return // no body is
 		}
 		var list []json.RawMessage
-		var fields map[string]json.RawMessage
-		isList, isObject := json.Unmarshal(text, &list) == nil && list != nil, json.Unmarshal(text, &fields) == nil && fields != nil
+		var want map[string]json.RawMessage
+		isList, isObject := json.Unmarshal(text, &list) == nil && list != nil, json.Unmarshal(text, &want) == nil && want != nil
 		from := next(text, 0)
 		if isList {
 			got := []json.RawMessage{}
-			for element := range elements(text[from:]) {
-				got = append(got, element)
+			for i := next(text, from+1); text[i] != ']'; {
+				end := valueEnd(text, i)
+				got, i = append(got, json.RawMessage(text[i:end])), next(text, end)
 			}
 			if d := cmp.Diff(list, got); d != "" {
-				t.Errorf("%q (-encoding/json +elements):\n%s", text, d)
+				t.Errorf("%q (-encoding/json +ours):\n%s", text, d)
 			}
 		}
 		if isObject {
@@ -42,8 +45,20 @@ func FuzzFields(f *testing.F) {
 				}
 				got[name] = value
 			}
-			if d := cmp.Diff(fields, got); d != "" {
+			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("%q (-encoding/json +members):\n%s", text, d)
+			}
+			o := object{fieldWeek: json.RawMessage("of the plan before")}
+			if end := o.read(text, from); next(text, end) != len(text) {
+				t.Errorf("%q: got its end at %d", text, end)
+			}
+			for f, name := range fieldNames {
+				if string(want[name]) == "null" {
+					want[name] = nil
+				}
+				if d := cmp.Diff(want[name], o[f]); d != "" {
+					t.Errorf("%q (-encoding/json +object):\n%s: %s", text, name, d)
+				}
 			}
 		}
 	})
@@ -61,6 +76,26 @@ func TestUnquote(t *testing.T) {
 	} {
 		if got, ok := unquote(json.RawMessage(row.raw)); got != row.want || ok != row.ok {
 			t.Errorf("%s: got %q, %t; want %q, %t", row.raw, got, ok, row.want, row.ok)
+		}
+	}
+}
+
+// TestListRefused: of several faults of a list the first is told, but for too many plans.
+func TestListRefused(t *testing.T) {
+	t.Parallel()
+	many := strings.Repeat(`{"key":"k"},`, maxBodyPlans-2)
+	for _, row := range []struct{ name, body, want string }{
+		{"first", `[{"key":"a"},{"key":"b","second":"x"},{"key":"c","method":"x"}]`, `plan 2 (key b): second: "x" is not allowed; allowed: a whole number`},
+		{"method", `[{"key":"a","method":"x","second":"y"}]`, `plan 1 (key a): method: "x" is not allowed; allowed: create, createTimeout`},
+		{"method of another type", `[{"key":"a","method":1}]`, `plan 1 (key a): method: 1 is not allowed; allowed: a string`},
+		{"no object", `[{"key":"a"}, 1 ,{"key":1}]`, "the body is not a JSON object or a list of them"},
+		{"no object, but later", `[{"key":1},1]`, "plan 1 (key ): key: 1 is not allowed; allowed: a string"},
+		{"just as many as allowed", "[" + many + `{"key":"k"},{"key":"last","week":[]}]`, `plan 10000 (key last): week: [] is not allowed; allowed: a whole number`},
+		{"too many, and one wrong", `[{"key":1},7,` + many + `{}]`, "body: 10001 plans is not allowed; allowed: up to 10000"},
+		{"a number", "7", "the body is not a JSON object or a list of them"},
+	} {
+		if got, err := jsonRequests([]byte(row.body), true); err == nil || err.Error() != row.want {
+			t.Errorf("%s: got %v, %v; want %s", row.name, len(got), err, row.want)
 		}
 	}
 }

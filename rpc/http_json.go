@@ -21,6 +21,12 @@ type envelope struct {
 
 // encode returns the envelope as JSON, with "<" and "&" as they are.
 func (e *envelope) encode() ([]byte, error) {
+	if data, ok := e.Data.(jsonAppender); ok {
+		b := strconv.AppendInt([]byte(`{"errcode":`), int64(e.Code), 10)
+		b = appendJSONString(append(b, `,"errmsg":`...), e.Message)
+		b = data.appendJSON(append(b, `,"data":`...))
+		return append(b, '}'), nil
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -34,11 +40,13 @@ func (e *envelope) encode() ([]byte, error) {
 // old tell floats from integers.
 type float float64
 
-func (f float) MarshalJSON() ([]byte, error) {
+func (f float) MarshalJSON() ([]byte, error) { return f.append(nil), nil }
+
+func (f float) append(b []byte) []byte {
 	if float64(f) == math.Trunc(float64(f)) {
-		return strconv.AppendFloat(nil, float64(f), 'f', 1, 64), nil
+		return strconv.AppendFloat(b, float64(f), 'f', 1, 64)
 	}
-	return strconv.AppendFloat(nil, float64(f), 'f', -1, 64), nil
+	return strconv.AppendFloat(b, float64(f), 'f', -1, 64)
 }
 
 // jsonPlan is a plan as the HTTP interface shows it.
@@ -95,20 +103,6 @@ func newJSONPlans(plans []*scheduler.Plan) []*jsonPlan {
 		out[i] = newJSONPlan(p)
 	}
 	return out
-}
-
-// jsonRefused stands in a list of plans for one that was not stored.
-type jsonRefused struct {
-	Key     string    `json:"key"`
-	Code    wire.Code `json:"errcode"`
-	Message string    `json:"errmsg"`
-}
-
-// jsonUnsure stands in a list of plans for one that may be stored.
-type jsonUnsure struct {
-	*jsonPlan
-	Code    wire.Code `json:"errcode"`
-	Message string    `json:"errmsg"`
 }
 
 // jsonAttempt is a line of the history. Times are Unix seconds.
