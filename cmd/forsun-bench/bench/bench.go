@@ -40,6 +40,7 @@ type options struct {
 	inFlight int
 	params   int
 	thrift   bool
+	http     bool
 	running  int
 	target   string
 	token    string
@@ -90,6 +91,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			if o.driver == driverMem && o.replicas != 1 {
 				return fmt.Errorf("replicas: %d is not allowed; allowed: 1 with driver mem", o.replicas)
 			}
+			if o.http && o.thrift {
+				return errors.New("http: not together with --thrift")
+			}
 			if err := o.setRedis(c); err != nil {
 				return err
 			}
@@ -119,6 +123,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			command("create", "create plans, each acknowledged before the next of its client", runCreate, slices.Concat(target, []cli.Flag{plans(100_000),
 				&cli.IntFlag{Name: "clients", Value: 64, Usage: "clients at a time", Destination: &o.clients},
 				&cli.BoolFlag{Name: "thrift", Usage: "clients speak Thrift to a server in this process; else they call the service", Destination: &o.thrift},
+				&cli.BoolFlag{Name: "http", Usage: "clients speak HTTP to a server in this process: the plans of a request are a list, in JSON", Destination: &o.http},
 				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk},
 				&cli.IntFlag{Name: "in-flight", Value: 1, Usage: "by Thrift, with --bulk 1: requests that a client sends before it reads the answers", Destination: &o.inFlight}})...),
 			command("burst", "plans that are all due in one second", runBurst, slices.Concat(target, []cli.Flag{plans(100_000), pending, settle})...),
@@ -178,7 +183,7 @@ func (o *options) setTarget(c *cli.Context) error {
 		o.action = actionNoop
 		return nil
 	}
-	for _, name := range []string{"thrift", "replicas", "driver-mem-store-file", "driver-mem-sync", "cpu-profile"} {
+	for _, name := range []string{"thrift", "http", "replicas", "driver-mem-store-file", "driver-mem-sync", "cpu-profile"} {
 		if c.IsSet(name) {
 			return fmt.Errorf("%s: not together with --target", name)
 		}

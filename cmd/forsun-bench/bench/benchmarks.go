@@ -84,19 +84,24 @@ func (o *options) storedBy(ctx context.Context, r *rig, n int) (int64, error) {
 	return time.Now().Add(3*time.Second + took).Unix(), err
 }
 
-// serveThrift serves r on loopback and returns the address.
-func serveThrift(r *rig) (address string, stop func(), err error) {
+// server serves a rig by Thrift or HTTP.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+}
+
+// serve has s serve on loopback and returns the address.
+func serve(s server) (address string, stop func(), err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
-	server := rpc.NewServer(r.service, rpc.DefaultOptions())
 	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(ln) })
+	serving.Go(func() { s.Serve(ln) })
 	return ln.Addr().String(), func() {
 		bounded, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		server.Shutdown(bounded)
+		s.Shutdown(bounded)
 		serving.Wait()
 	}, nil
 }
@@ -109,24 +114,36 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 		return nil, err
 	}
 	defer r.stop()
-	connect := func(context.Context) (creator, error) { return direct{r.service}, nil }
-	if o.thrift || o.target != "" {
+	params := o.parameters()
+	asking := func(c creator, err error) (maker, error) {
+		return asker{c, func(from, n int) []scheduler.Request { return o.requests(from, n, params) }}, err
+	}
+	connect := func(context.Context) (maker, error) { return asking(direct{r.service}, nil) }
+	switch {
+	case o.http:
+		address, stop, err := serve(rpc.NewHTTPServer(r.service, rpc.DefaultOptions()))
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		connect = func(context.Context) (maker, error) { return o.dialWeb(address, params) }
+	case o.thrift || o.target != "":
 		address := o.target
 		if address == "" {
 			var stop func()
-			if address, stop, err = serveThrift(r); err != nil {
+			if address, stop, err = serve(rpc.NewServer(r.service, rpc.DefaultOptions())); err != nil {
 				return nil, err
 			}
 			defer stop()
 		}
-		connect = func(ctx context.Context) (creator, error) {
+		connect = func(ctx context.Context) (maker, error) {
 			switch {
 			case o.bulk > 1:
-				return remote{o.client(address)}, nil
+				return asking(remote{o.client(address)}, nil)
 			case o.inFlight > 1:
-				return dialPipelined(ctx, address, o.token)
+				return asking(dialPipelined(ctx, address, o.token))
 			}
-			return dialLegacy(ctx, address, o.token, 4096)
+			return asking(dialLegacy(ctx, address, o.token, 4096))
 		}
 	}
 	eye, err := o.look(ctx, r)
@@ -139,11 +156,10 @@ func runCreate(ctx context.Context, o *options) (*Result, error) {
 	}
 	bar := o.bar(o.plans, "creating")
 	defer bar.Exit()
-	params := o.parameters()
 	start := time.Now()
-	err = each(ctx, o.clients, o.plans, max(o.bulk, o.inFlight), connect, func(ctx context.Context, c creator, from, n int) error {
+	err = each(ctx, o.clients, o.plans, max(o.bulk, o.inFlight), connect, func(ctx context.Context, m maker, from, n int) error {
 		defer bar.Add(n)
-		return c.create(ctx, o.requests(from, n, params))
+		return m.make(ctx, from, n)
 	})
 	res := &Result{Benchmark: "create", Plans: int64(o.plans), Seconds: time.Since(start).Seconds()}
 	if err != nil {

@@ -19,6 +19,22 @@ type creator interface {
 	close() error
 }
 
+// maker makes n plans, from the one of the number from on; one is used by one goroutine.
+type maker interface {
+	make(ctx context.Context, from, n int) error
+	close() error
+}
+
+// asker makes a request of each plan for a creator.
+type asker struct {
+	creator
+	requests func(from, n int) []scheduler.Request
+}
+
+func (a asker) make(ctx context.Context, from, n int) error {
+	return a.create(ctx, a.requests(from, n))
+}
+
 // direct calls the service in this process.
 type direct struct{ service *scheduler.Service }
 
