@@ -82,11 +82,11 @@ func encodePlan(p *scheduler.Plan) (string, error) {
 	case p.Action == "":
 		return "", fmt.Errorf("plan %s: it has no action", scheduler.Shorten(p.Key, 64))
 	}
-	b := make([]byte, 0, 256)
+	b := make([]byte, 0, 512) // on the stack, until the plan is longer
 	if once := p.Schedule.Once() || p.Schedule.Kind == scheduler.Timeout && p.Schedule.Count == 1; once && p.Fired == 0 && p.LastDue == 0 && p.Status == scheduler.StatusNone {
 		b = appendPlanHead(b, p.Revision, p.Due)
 	} else {
-		b = fmt.Appendf(b, headLong, planHead(p.Revision, p.Due), p.Fired, p.LastDue, p.Status)
+		b = append(b, fmt.Sprintf(headLong, planHead(p.Revision, p.Due), p.Fired, p.LastDue, p.Status)...)
 	}
 	b = append(b, `"action":`...)
 	b = appendString(b, nameOf(p.Action))
@@ -152,32 +152,32 @@ func appendSeconds(b []byte, t time.Time) []byte {
 // appendParams writes parameters. JSON is text: bytes that are not UTF-8 would be
 // lost in it, and are written in base64, all of a plan's parameters or none.
 func appendParams(b []byte, params map[string]string) []byte {
-	text := true
+	before := len(b)
+	b = append(b, `,"params":{`...)
 	for name, value := range params {
-		text = text && utf8.ValidString(name) && utf8.ValidString(value)
-	}
-	write := appendString
-	if text {
-		b = append(b, `,"params":{`...)
-	} else {
-		b = append(b, `,"params_base64":{`...)
-		write = func(b []byte, s string) []byte {
-			b = append(b, '"')
-			b = base64.StdEncoding.AppendEncode(b, []byte(s))
-			return append(b, '"')
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return appendParamsBase64(b[:before], params)
 		}
+		b = append(appendString(b, name), ':')
+		b = append(appendString(b, value), ',')
 	}
-	first := true
+	return closed(b)
+}
+
+func appendParamsBase64(b []byte, params map[string]string) []byte {
+	b = append(b, `,"params_base64":{`...)
 	for name, value := range params {
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = write(b, name)
-		b = append(b, ':')
-		b = write(b, value)
+		b = base64.StdEncoding.AppendEncode(append(b, '"'), []byte(name))
+		b = base64.StdEncoding.AppendEncode(append(b, `":"`...), []byte(value))
+		b = append(b, '"', ',')
 	}
-	return append(b, '}')
+	return closed(b)
+}
+
+// closed ends an object that has a comma after its last member.
+func closed(b []byte) []byte {
+	b[len(b)-1] = '}'
+	return b
 }
 
 // appendString writes a JSON string (RFC 8259, section 7), escaping only what must

@@ -64,6 +64,7 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 	for i, p := range plans {
 		last[p.Key] = i
 	}
+	twice := len(last) < len(plans) // most callers name no key twice, and need not look again
 	type part struct {
 		shard  *shardKeys
 		action string
@@ -71,7 +72,7 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 	batches := make(map[part]*putBatch)
 	var all []*putBatch
 	for i, p := range plans {
-		if last[p.Key] != i {
+		if twice && last[p.Key] != i {
 			continue
 		}
 		stored, err := encodePlan(p)
@@ -106,6 +107,9 @@ func (s *Store) putAll(ctx context.Context, plans []*scheduler.Plan, onlyNew boo
 			}
 		}
 	})
+	if !twice {
+		return errs
+	}
 	for i, p := range plans {
 		l := last[p.Key]
 		if l == i {

@@ -24,7 +24,7 @@ func TestShellRefusalSaysWhoMay(t *testing.T) {
 		opts := DefaultServiceOptions()
 		opts.ShellFrom = row.from
 		s := &Service{actions: shellOnly{}, opts: opts}
-		_, err := s.plan(WithPeer(t.Context(), row.peer), Request{Key: "k", Action: "shell", Schedule: every}, time.Now())
+		_, err := s.plan(WithPeer(t.Context(), row.peer), Request{Key: "k", Action: "shell", Schedule: every}, time.Now(), NewRevision())
 		if !errors.Is(err, ErrNotAllowed) || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q", row.from, err, row.want)
 		}

@@ -52,10 +52,25 @@ type Revision uint64
 
 // NewRevision draws a revision from the system's random source.
 func NewRevision() Revision {
+	var d draw
+	return d.revision(1)
+}
+
+// draw draws revisions, many with one call to the system.
+type draw struct {
+	random [512]byte
+	left   int // bytes at the end of random that are not used yet
+}
+
+// revision returns one of n that are still wanted.
+func (d *draw) revision(n int) Revision {
 	for {
-		var b [8]byte
-		rand.Read(b[:]) // never fails: see crypto/rand
-		if r := Revision(binary.BigEndian.Uint64(b[:])); r != 0 {
+		if d.left == 0 {
+			d.left = 8 * min(n, len(d.random)/8)
+			rand.Read(d.random[len(d.random)-d.left:]) // never fails: see crypto/rand
+		}
+		r := Revision(binary.BigEndian.Uint64(d.random[len(d.random)-d.left:]))
+		if d.left -= 8; r != 0 {
 			return r
 		}
 	}

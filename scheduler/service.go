@@ -126,12 +126,13 @@ func (s *Service) CreateMany(ctx context.Context, rs []Request) (plans []*Plan, 
 	}
 	now, began := s.clock.Now(), time.Now()
 	plans = make([]*Plan, len(rs))
+	var drawn draw
 	for i, r := range rs {
 		if time.Since(began) > checksTimeout {
 			return nil, nil, &RequestError{Index: i, Key: r.Key, Err: fieldError(ErrTooLarge, "plans", fmt.Sprintf("%d plans", len(rs)),
 				fmt.Sprintf("as many as their actions can check in %s: about %d", checksTimeout, i))}
 		}
-		if plans[i], err = s.plan(ctx, r, now); err != nil {
+		if plans[i], err = s.plan(ctx, r, now, drawn.revision(len(rs)-i)); err != nil {
 			return nil, nil, &RequestError{Index: i, Key: r.Key, Err: err}
 		}
 	}
@@ -148,11 +149,12 @@ func (s *Service) CreateEach(ctx context.Context, rs []Request) (plans []*Plan, 
 	err := s.refuse()
 	now := s.clock.Now()
 	good, index := make([]*Plan, 0, len(rs)), make([]int, 0, len(rs))
+	var drawn draw
 	for i, r := range rs {
 		if errs[i] = err; err != nil {
 			continue
 		}
-		plan, err := s.plan(ctx, r, now)
+		plan, err := s.plan(ctx, r, now, drawn.revision(len(rs)-i))
 		if errs[i] = err; err == nil {
 			good, index = append(good, plan), append(index, i)
 		}
@@ -177,7 +179,7 @@ func (s *Service) refuse() error {
 }
 
 // plan checks r and turns it into a plan with its first due second.
-func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, error) {
+func (s *Service) plan(ctx context.Context, r Request, now time.Time, rev Revision) (*Plan, error) {
 	zone, err := s.accept(ctx, r)
 	if err != nil {
 		return nil, err
@@ -188,7 +190,7 @@ func (s *Service) plan(ctx context.Context, r Request, now time.Time) (*Plan, er
 	}
 	return &Plan{
 		Key: r.Key, Schedule: r.Schedule, Action: r.Action, Params: r.Params,
-		Created: now, Revision: NewRevision(), Due: due,
+		Created: now, Revision: rev, Due: due,
 	}, nil
 }
 

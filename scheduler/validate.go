@@ -167,25 +167,31 @@ func ValidateParams(params map[string]string) error {
 		return fieldError(ErrTooLarge, "params", fmt.Sprintf("%d parameters", len(params)), fmt.Sprintf("up to %d", MaxParams))
 	}
 	size := 0
+	var bad error
 	for name, value := range params {
 		size += len(name) + len(value)
+		if bad == nil {
+			bad = validateParamName(name)
+		}
 	}
 	if size > MaxParamsBytes {
 		return fieldError(ErrTooLarge, "params", fmt.Sprintf("%d bytes", size),
 			fmt.Sprintf("up to %d bytes, names and values together", MaxParamsBytes))
 	}
-	for name := range params {
-		const allowed = "names of 1 to 256 bytes of UTF-8 without control characters"
-		if len(name) > MaxParamNameBytes {
-			return fieldError(ErrTooLarge, "params", name, allowed)
-		}
-		fault := textFault(name)
-		if name == "" {
-			fault = "an empty name"
-		}
-		if fault != "" {
-			return fieldError(ErrField, "params", fault, allowed)
-		}
+	return bad
+}
+
+func validateParamName(name string) error {
+	const allowed = "names of 1 to 256 bytes of UTF-8 without control characters"
+	if len(name) > MaxParamNameBytes {
+		return fieldError(ErrTooLarge, "params", name, allowed)
+	}
+	fault := textFault(name)
+	if name == "" {
+		fault = "an empty name"
+	}
+	if fault != "" {
+		return fieldError(ErrField, "params", fault, allowed)
 	}
 	return nil
 }
