@@ -21,7 +21,7 @@ const (
 )
 
 // newForsun is forsun-bench in one of the ways to run forsun: the scheduler, its store and
-// its workers in one process, with history, and for creates a Thrift server and its clients.
+// its workers in one process, with history, and for creates a server (Thrift, or in bulk HTTP) and its clients.
 func newForsun(name, program string) *contestant {
 	c := &contestant{
 		name: name, note: "one shard, one replica; history kept",
@@ -54,7 +54,7 @@ func newForsun(name, program string) *contestant {
 		case ahead:
 			args = append([]string{"create", "--thrift", "--clients", strconv.Itoa(createClients), "--in-flight", strconv.Itoa(createAhead)}, args...)
 		case bulk:
-			args = append([]string{"create", "--thrift", "--clients", "4", "--bulk", "1000"}, args...)
+			args = append([]string{"create", "--http", "--clients", "4", "--bulk", "1000"}, args...)
 		case burst, million:
 			args = append([]string{"burst"}, args...)
 		default:

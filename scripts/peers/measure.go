@@ -65,7 +65,7 @@ func (o *options) works() []work {
 		{task{work: million, jobs: 1_000_000}, "1000000 plans due in one second", 1, false},
 		{task{work: create, jobs: 60_000 / k}, fmt.Sprintf("%d jobs created one by one by %d clients", 60_000/k, createClients), 0, false},
 		{task{work: ahead, jobs: 200_000 / k}, fmt.Sprintf("%d plans created by %d clients, %d calls under way from each", 200_000/k, createClients, createAhead), 0, false},
-		{task{work: bulk, jobs: 400_000 / k}, fmt.Sprintf("%d plans created 1000 a request by 4 clients", 400_000/k), 0, false},
+		{task{work: bulk, jobs: 400_000 / k}, fmt.Sprintf("%d plans created 1000 an HTTP request by 4 clients", 400_000/k), 0, false},
 		steady(steady200, 200), steady(steady2000, 2000),
 	}
 	if o.quick {

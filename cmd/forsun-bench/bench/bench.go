@@ -123,7 +123,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			command("create", "create plans, each acknowledged before the next of its client", runCreate, slices.Concat(target, []cli.Flag{plans(100_000),
 				&cli.IntFlag{Name: "clients", Value: 64, Usage: "clients at a time", Destination: &o.clients},
 				&cli.BoolFlag{Name: "thrift", Usage: "clients speak Thrift to a server in this process; else they call the service", Destination: &o.thrift},
-				&cli.BoolFlag{Name: "http", Usage: "clients speak HTTP to a server in this process: the plans of a request are a list, in JSON", Destination: &o.http},
+				&cli.BoolFlag{Name: "http", Usage: "clients speak HTTP to a server in this process, with requests that are all but ready; an answer's code and plans are counted", Destination: &o.http},
 				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk},
 				&cli.IntFlag{Name: "in-flight", Value: 1, Usage: "by Thrift, with --bulk 1: requests that a client sends before it reads the answers", Destination: &o.inFlight}})...),
 			command("burst", "plans that are all due in one second", runBurst, slices.Concat(target, []cli.Flag{plans(100_000), pending, settle})...),

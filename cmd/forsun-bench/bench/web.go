@@ -42,7 +42,10 @@ func (w *web) make(ctx context.Context, from, n int) error {
 	w.body = append(w.body[:0], '[')
 	for i := from; i < from+n; i++ {
 		w.body = append(w.body, w.key...)
-		w.body = fmt.Appendf(w.body, "%010d", i)
+		w.body = append(w.body, "0000000000"...)
+		for at, rest := len(w.body)-1, i; rest > 0; at, rest = at-1, rest/10 {
+			w.body[at] += byte(rest % 10)
+		}
 		w.body = append(append(w.body, w.rest...), ',')
 	}
 	w.body[len(w.body)-1] = ']'
