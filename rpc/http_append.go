@@ -48,7 +48,7 @@ func (cs createdPlans) appendJSON(b []byte) []byte {
 			b = append(b, ',')
 		}
 		if i == 1 { // the others are about as long as the first
-			b = slices.Grow(b, min(len(b)*len(cs), 1<<20))
+			b = slices.Grow(b, min(len(b), 1<<20/len(cs))*len(cs))
 		}
 		b = cs[i].appendJSON(b)
 	}

@@ -147,5 +147,11 @@ func unquote(raw json.RawMessage) (s string, ok bool) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1]), true
 	}
+	return unescape(raw)
+}
+
+// unescape is unquote where that is not what stands there. (In one function, what
+// json.Unmarshal sets would be on the heap for all.)
+func unescape(raw json.RawMessage) (s string, ok bool) {
 	return s, json.Unmarshal(raw, &s) == nil
 }
