@@ -137,8 +137,10 @@ func TestHTTPDigest(t *testing.T) {
 		checked(w, r)
 	})
 	a := newHTTP(t)
-	params := map[string]string{"url": server.URL + "/a?b=c", "method": "post", "body": "x=1",
-		"auth_mode": "digest", "auth_username": "me", "auth_password": "s3cret"}
+	params := map[string]string{
+		"url": server.URL + "/a?b=c", "method": "post", "body": "x=1",
+		"auth_mode": "digest", "auth_username": "me", "auth_password": "s3cret",
+	}
 	if out := must(t, a, testFiring(params)); out != "welcome" {
 		t.Errorf("got %q, want welcome", out)
 	}

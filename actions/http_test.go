@@ -130,31 +130,51 @@ func TestHTTPRequests(t *testing.T) {
 		headers           map[string]string
 		contentLength     int64
 	}{
-		{why: "the defaults", params: map[string]string{"url": "/a?b=c#d"}, method: "GET", uri: "/a?b=c",
-			headers: map[string]string{"User-Agent": "forsun/1.2.3", "Content-Type": absent, "Accept-Encoding": absent, "Authorization": absent}},
-		{why: "POST", params: map[string]string{"method": "post", "body": "a=1"}, method: "POST", uri: "/", body: "a=1", contentLength: 3,
-			headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded"}},
-		{why: "POST without a body", params: map[string]string{"method": "Post"}, method: "POST", uri: "/",
-			headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Content-Length": "0"}},
-		{why: "POST of another type", params: map[string]string{"method": "POST", "body": "{}", "header_content-type": "application/json"},
-			method: "POST", uri: "/", body: "{}", contentLength: 2, headers: map[string]string{"Content-Type": "application/json"}},
-		{why: "PUT", params: map[string]string{"method": "put", "body": "x"}, method: "PUT", uri: "/", body: "x", contentLength: 1,
-			headers: map[string]string{"Content-Type": absent}},
+		{
+			why: "the defaults", params: map[string]string{"url": "/a?b=c#d"}, method: "GET", uri: "/a?b=c",
+			headers: map[string]string{"User-Agent": "forsun/1.2.3", "Content-Type": absent, "Accept-Encoding": absent, "Authorization": absent},
+		},
+		{
+			why: "POST", params: map[string]string{"method": "post", "body": "a=1"}, method: "POST", uri: "/", body: "a=1", contentLength: 3,
+			headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+		},
+		{
+			why: "POST without a body", params: map[string]string{"method": "Post"}, method: "POST", uri: "/",
+			headers: map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Content-Length": "0"},
+		},
+		{
+			why: "POST of another type", params: map[string]string{"method": "POST", "body": "{}", "header_content-type": "application/json"},
+			method: "POST", uri: "/", body: "{}", contentLength: 2, headers: map[string]string{"Content-Type": "application/json"},
+		},
+		{
+			why: "PUT", params: map[string]string{"method": "put", "body": "x"}, method: "PUT", uri: "/", body: "x", contentLength: 1,
+			headers: map[string]string{"Content-Type": absent},
+		},
 		{why: "DELETE", params: map[string]string{"method": "DeLeTe"}, method: "DELETE", uri: "/"},
 		{why: "HEAD", params: map[string]string{"method": "head"}, method: "HEAD", uri: "/"},
 		{why: "GET with a body", params: map[string]string{"body": "x"}, method: "GET", uri: "/", body: "x", contentLength: 1},
 		{why: "GET with an empty body", params: map[string]string{"body": ""}, method: "GET", uri: "/"},
-		{why: "headers", params: map[string]string{"header_X_Under-score": " v ", "header_accept": "text/plain", "header_User-Agent": "theirs", "user_agent": "ours"},
-			method: "GET", uri: "/", headers: map[string]string{"X_under-Score": "v", "Accept": "text/plain", "User-Agent": "theirs"}},
+		{
+			why: "headers", params: map[string]string{"header_X_Under-score": " v ", "header_accept": "text/plain", "header_User-Agent": "theirs", "user_agent": "ours"},
+			method: "GET", uri: "/", headers: map[string]string{"X_under-Score": "v", "Accept": "text/plain", "User-Agent": "theirs"},
+		},
 		{why: "user_agent", params: map[string]string{"user_agent": "ours"}, method: "GET", uri: "/", headers: map[string]string{"User-Agent": "ours"}},
 		{why: "Host", params: map[string]string{"header_Host": "virtual.example"}, method: "GET", uri: "/", host: "virtual.example"},
-		{why: "headers that are forsun's", params: map[string]string{"header_X-FORSUN-TIMESTAMP": "1", "header_x-forsun-attempt": "9",
-			"header_content-length": "99", "header_Transfer-Encoding": "chunked", "body": "xy", "method": "post"},
-			method: "POST", uri: "/", body: "xy", contentLength: 2},
-		{why: "basic auth", params: map[string]string{"auth_username": "me", "auth_password": "s3cret"}, method: "GET", uri: "/",
-			headers: map[string]string{"Authorization": "Basic bWU6czNjcmV0"}},
-		{why: "user info in the URL", params: map[string]string{"url": "@me:s3%63ret"}, method: "GET", uri: "/",
-			headers: map[string]string{"Authorization": "Basic bWU6czNjcmV0"}},
+		{
+			why: "headers that are forsun's", params: map[string]string{
+				"header_X-FORSUN-TIMESTAMP": "1", "header_x-forsun-attempt": "9",
+				"header_content-length": "99", "header_Transfer-Encoding": "chunked", "body": "xy", "method": "post",
+			},
+			method: "POST", uri: "/", body: "xy", contentLength: 2,
+		},
+		{
+			why: "basic auth", params: map[string]string{"auth_username": "me", "auth_password": "s3cret"}, method: "GET", uri: "/",
+			headers: map[string]string{"Authorization": "Basic bWU6czNjcmV0"},
+		},
+		{
+			why: "user info in the URL", params: map[string]string{"url": "@me:s3%63ret"}, method: "GET", uri: "/",
+			headers: map[string]string{"Authorization": "Basic bWU6czNjcmV0"},
+		},
 		{why: "what a request line cannot carry", params: map[string]string{"url": "/a b/ü?q=ü x&r=%20"}, method: "GET", uri: "/a%20b/%C3%BC?q=%C3%BC%20x&r=%20"},
 	}
 	for _, tt := range tests {
@@ -259,7 +279,13 @@ func TestRetryAfter(t *testing.T) {
 		value string
 		want  time.Duration
 	}{
-		{"", 0}, {"0", 0}, {" 120 ", 2 * time.Minute}, {"-1", 0}, {"1.5", 0}, {"3601", time.Hour}, {"18446744073709551615", time.Hour},
+		{"", 0},
+		{"0", 0},
+		{" 120 ", 2 * time.Minute},
+		{"-1", 0},
+		{"1.5", 0},
+		{"3601", time.Hour},
+		{"18446744073709551615", time.Hour},
 		{"Mon, 23 Nov 2026 12:00:30 GMT", 30 * time.Second},
 		{"Mon, 23 Nov 2026 11:59:00 GMT", 0},
 		{"Tue, 24 Nov 2026 12:00:00 GMT", time.Hour},

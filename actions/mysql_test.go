@@ -416,10 +416,19 @@ func TestMySQLKeepsSession(t *testing.T) {
 		sql  string
 		want bool
 	}{
-		{"INSERT INTO t VALUES (1)", true}, {"\n update t set a=1", true}, {"DELETE FROM t", true},
-		{"REPLACE\tt VALUES (1)", true}, {"(SELECT 1)", true}, {"select`a`", true},
-		{"SET @a=1", false}, {"USE x", false}, {"CALL p()", false}, {"/* */ SELECT 1", false},
-		{"INSERTED", false}, {"", false}, {";", false},
+		{"INSERT INTO t VALUES (1)", true},
+		{"\n update t set a=1", true},
+		{"DELETE FROM t", true},
+		{"REPLACE\tt VALUES (1)", true},
+		{"(SELECT 1)", true},
+		{"select`a`", true},
+		{"SET @a=1", false},
+		{"USE x", false},
+		{"CALL p()", false},
+		{"/* */ SELECT 1", false},
+		{"INSERTED", false},
+		{"", false},
+		{";", false},
 	} {
 		if got := keepsSession(row.sql); got != row.want {
 			t.Errorf("keepsSession(%q): got %t, want %t", row.sql, got, row.want)

@@ -20,14 +20,20 @@ func TestRegistry(t *testing.T) {
 		{"some", func(o *Options) { o.Names = []string{"shell", "http"} }, []string{"http", "shell"}, ""},
 		{"one twice", func(o *Options) { o.Names = []string{"http", "http"} }, []string{"http"}, ""},
 		{"for measurements", func(o *Options) { o.Names, o.Noop = []string{"http"}, true }, []string{"http", "noop"}, ""},
-		{"an unknown one", func(o *Options) { o.Names = []string{"htpp"} }, nil,
-			"actions: htpp is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift"},
-		{"noop by name", func(o *Options) { o.Names = []string{"noop"} }, nil,
-			"actions: noop is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift"},
-		{"options of several actions", func(o *Options) { o.Shell.Timeout, o.HTTP.MaxIdle, o.Redis.Timeout = 0, 0, 0 }, nil,
+		{
+			"an unknown one", func(o *Options) { o.Names = []string{"htpp"} }, nil,
+			"actions: htpp is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift",
+		},
+		{
+			"noop by name", func(o *Options) { o.Names = []string{"noop"} }, nil,
+			"actions: noop is not allowed; allowed: beanstalk, http, mysql, redis, shell, thrift",
+		},
+		{
+			"options of several actions", func(o *Options) { o.Shell.Timeout, o.HTTP.MaxIdle, o.Redis.Timeout = 0, 0, 0 }, nil,
 			"shell action: Timeout: 0s is not allowed; allowed: above 0\n" +
 				"http action: MaxIdle: 0 is not allowed; allowed: at least 1\n" +
-				"redis action: Timeout: 0s is not allowed; allowed: above 0"},
+				"redis action: Timeout: 0s is not allowed; allowed: above 0",
+		},
 	}
 	for _, tt := range tests {
 		opts := DefaultOptions("1.2.3")

@@ -23,13 +23,19 @@ func TestShellCheck(t *testing.T) {
 		{"an empty command", map[string]string{"cmd": ""}, "params.cmd: required, but not given"},
 		{"NUL", map[string]string{"cmd": "a\x00b"}, `params.cmd: "a\x00b" is not allowed; allowed: a command of at most 131071 bytes, without NUL`},
 		{"the longest", map[string]string{"cmd": strings.Repeat("x", 131071)}, ""},
-		{"too long", map[string]string{"cmd": strings.Repeat("x", 131072)},
-			"params.cmd: \"" + strings.Repeat("x", 64) + "\"… (131072 bytes) is not allowed; allowed: a command of at most 131071 bytes, without NUL"},
+		{
+			"too long",
+			map[string]string{"cmd": strings.Repeat("x", 131072)},
+			"params.cmd: \"" + strings.Repeat("x", 64) + "\"… (131072 bytes) is not allowed; allowed: a command of at most 131071 bytes, without NUL",
+		},
 		{"a relative directory", map[string]string{"cmd": "ls", "cwd": "tmp"}, "params.cwd: tmp is not allowed; allowed: an absolute path"},
 		{"no =", map[string]string{"cmd": "ls", "env": "a=1;b"}, "params.env: a=1;b is not allowed; " + envAllowed},
 		{"no name", map[string]string{"cmd": "ls", "env": "=1"}, "params.env: =1 is not allowed; " + envAllowed},
-		{"forsun's own", map[string]string{"cmd": "ls", "env": "FORSUN_KEY=x"},
-			"params.env: FORSUN_KEY=x is not allowed; allowed: names that do not begin with FORSUN_, which are forsun's"},
+		{
+			"forsun's own",
+			map[string]string{"cmd": "ls", "env": "FORSUN_KEY=x"},
+			"params.env: FORSUN_KEY=x is not allowed; allowed: names that do not begin with FORSUN_, which are forsun's",
+		},
 	})
 }
 
@@ -53,18 +59,29 @@ func TestShellExecute(t *testing.T) {
 		{"no input", map[string]string{"cmd": "cat; echo done"}, "done\n", "", false},
 		{"the default directory", map[string]string{"cmd": "pwd"}, "/tmp\n", "", false},
 		{"its directory", map[string]string{"cmd": "pwd", "cwd": dir}, dir + "\n", "", false},
-		{"the environment, and no other", map[string]string{"cmd": "env | grep -v ^_= | grep -v ^PWD= | sort", "env": "a=1; b=c d"},
+		{
+			"the environment, and no other",
+			map[string]string{"cmd": "env | grep -v ^_= | grep -v ^PWD= | sort", "env": "a=1; b=c d"},
 			"FORSUN_ATTEMPT=2\nFORSUN_FIRING_ID=" + id + "\nFORSUN_KEY=pläne/50%\nFORSUN_TIMESTAMP=1700000000\n" +
-				"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\na=1\nb=c d\n", "", false},
+				"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\na=1\nb=c d\n", "", false,
+		},
 		{"its own PATH", map[string]string{"cmd": "echo $PATH", "env": "PATH=/x"}, "/x\n", "", false},
 		{"failure", map[string]string{"cmd": "echo why >&2; exit 3"}, "why\n", "shell: exit status 3", true},
 		{"not executable", map[string]string{"cmd": file}, "", "shell: exit status 126: the command cannot be executed", false},
 		{"not found", map[string]string{"cmd": "/nonexistent/x 2>/dev/null"}, "", "shell: exit status 127: the command was not found", false},
 		{"a signal", map[string]string{"cmd": "kill -9 $$"}, "", "shell: ended by signal 9, killed", true},
-		{"no such directory", map[string]string{"cmd": "true", "cwd": dir + "/no"}, "",
-			"shell: directory of the command: stat " + dir + "/no: no such file or directory", false},
-		{"a file for a directory", map[string]string{"cmd": "true", "cwd": file}, "",
-			"shell: directory of the command: " + file + " is not a directory", false},
+		{
+			"no such directory",
+			map[string]string{"cmd": "true", "cwd": dir + "/no"},
+			"",
+			"shell: directory of the command: stat " + dir + "/no: no such file or directory", false,
+		},
+		{
+			"a file for a directory",
+			map[string]string{"cmd": "true", "cwd": file},
+			"",
+			"shell: directory of the command: " + file + " is not a directory", false,
+		},
 		{"a URL's password in the output", map[string]string{"cmd": "echo http://u:s3cret@h s3cret"}, "http://***@h ***\n", "", false},
 		{"no command", map[string]string{}, "", "params.cmd: required, but not given", false},
 	}
@@ -222,8 +239,13 @@ func TestShellStartErrors(t *testing.T) {
 		errno syscall.Errno
 		retry bool
 	}{
-		{syscall.EAGAIN, true}, {syscall.ENOMEM, true}, {syscall.EMFILE, true}, {syscall.ENFILE, true},
-		{syscall.ENOENT, false}, {syscall.EACCES, false}, {syscall.E2BIG, false},
+		{syscall.EAGAIN, true},
+		{syscall.ENOMEM, true},
+		{syscall.EMFILE, true},
+		{syscall.ENFILE, true},
+		{syscall.ENOENT, false},
+		{syscall.EACCES, false},
+		{syscall.E2BIG, false},
 	} {
 		err := startError(&os.PathError{Op: "fork/exec", Path: "/bin/sh", Err: tt.errno})
 		if isRetryable(err) != tt.retry || !strings.HasPrefix(err.Error(), "shell: fork/exec /bin/sh: ") {

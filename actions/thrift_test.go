@@ -220,14 +220,20 @@ func TestThriftFailures(t *testing.T) {
 	}{
 		{"nobody listens", nil, true, []string{"connection refused"}},
 		{"closed without a reply", func(net.Conn, uint32) {}, true, []string{"no reply", "EOF"}},
-		{"no such method", func(c net.Conn, seq uint32) {
-			writeException(c, seq, thrift.UNKNOWN_METHOD, "Unknown function forsun_call")
+		{
+			"no such method", func(c net.Conn, seq uint32) {
+				writeException(c, seq, thrift.UNKNOWN_METHOD, "Unknown function forsun_call")
+			},
+			false,
+			[]string{"exception", "Unknown function forsun_call"},
 		},
-			false, []string{"exception", "Unknown function forsun_call"}},
-		{"failed inside", func(c net.Conn, seq uint32) {
-			writeException(c, seq, thrift.INTERNAL_ERROR, "no disk, password s3cret")
+		{
+			"failed inside", func(c net.Conn, seq uint32) {
+				writeException(c, seq, thrift.INTERNAL_ERROR, "no disk, password s3cret")
+			},
+			true,
+			[]string{"exception", "no disk, password ***"},
 		},
-			true, []string{"exception", "no disk, password ***"}},
 		{"not Thrift", func(c net.Conn, _ uint32) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, true, []string{"no reply"}},
 		{"of another call", func(c net.Conn, seq uint32) { writeException(c, seq+1, thrift.INTERNAL_ERROR, "late") }, true, []string{"no reply", "out of order"}},
 		{"half of a reply", func(c net.Conn, seq uint32) { io.WriteString(c, "\x80\x01\x00\x02\x00\x00\x00\x0bforsun") }, true, []string{"no reply"}},

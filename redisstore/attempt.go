@@ -59,8 +59,12 @@ func appendAttempt(b []byte, a *scheduler.Attempt, retry bool) []byte {
 		name  string
 		value int64
 	}{
-		{`,"due":`, a.Due}, {`,"missed":`, int64(a.Missed)}, {`,"attempt":`, int64(a.Attempt)}, {`,"started":`, a.Started.UnixMilli()},
-		{`,"late_us":`, a.Late.Microseconds()}, {`,"took_us":`, a.Took.Microseconds()},
+		{`,"due":`, a.Due},
+		{`,"missed":`, int64(a.Missed)},
+		{`,"attempt":`, int64(a.Attempt)},
+		{`,"started":`, a.Started.UnixMilli()},
+		{`,"late_us":`, a.Late.Microseconds()},
+		{`,"took_us":`, a.Took.Microseconds()},
 	} {
 		b = append(b, f.name...)
 		b = strconv.AppendInt(b, f.value, 10)

@@ -96,7 +96,8 @@ func BenchmarkCycle(b *testing.B) {
 		next  int64
 		slots int // of the replica that claims
 	}{
-		{"once", nil, 0, 0}, {"once, handed out", nil, 0, 100},
+		{"once", nil, 0, 0},
+		{"once, handed out", nil, 0, 100},
 		{"every minute", []storetest.PlanOption{storetest.Every(60, 0)}, 3600 + 60, 0},
 		{"every minute, handed out", []storetest.PlanOption{storetest.Every(60, 0)}, 3600 + 60, 100},
 	} {

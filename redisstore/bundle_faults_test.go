@@ -198,8 +198,10 @@ func TestLateScripts(t *testing.T) {
 		t.Fatal("what was read is not remembered")
 	}
 	late := func() (bool, error) {
-		some := &claiming{k: b.k, batch: &scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Worker: "w", Slots: 10},
-			claims: claimsOf(plans), plans: slices.Clone(read), answers: make([]scheduler.ClaimAnswer, 10), handOut: 10}
+		some := &claiming{
+			k: b.k, batch: &scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Worker: "w", Slots: 10},
+			claims: claimsOf(plans), plans: slices.Clone(read), answers: make([]scheduler.ClaimAnswer, 10), handOut: 10,
+		}
 		for i := range some.plans {
 			some.plans[i].plan = some.plans[i].plan.Clone()
 		}

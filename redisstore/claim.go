@@ -277,8 +277,8 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 // script would refuse it, and it would stay there for stagedFor.
 const fullFor = time.Second
 
-func (k *shardKeys) wasFull(action string) bool {
-	at, ok := k.full.Load(action)
+func (s *shardKeys) wasFull(action string) bool {
+	at, ok := s.full.Load(action)
 	return ok && time.Since(at.(time.Time)) < fullFor
 }
 

@@ -260,8 +260,13 @@ func decodePlan(key, stored string) (*scheduler.Plan, error) {
 		Due:     *s.NextTime, Fired: s.CurrentCount, LastDue: s.LastTimeout, Status: s.Status,
 	}
 	for _, f := range []struct{ to, from *int }{
-		{&p.Schedule.Second, s.Second}, {&p.Schedule.Minute, s.Minute}, {&p.Schedule.Hour, s.Hour},
-		{&p.Schedule.Day, s.Day}, {&p.Schedule.Month, s.Month}, {&p.Schedule.Week, s.Week}, {&p.Schedule.Count, s.Count},
+		{&p.Schedule.Second, s.Second},
+		{&p.Schedule.Minute, s.Minute},
+		{&p.Schedule.Hour, s.Hour},
+		{&p.Schedule.Day, s.Day},
+		{&p.Schedule.Month, s.Month},
+		{&p.Schedule.Week, s.Week},
+		{&p.Schedule.Count, s.Count},
 	} {
 		if f.from != nil {
 			*f.to = *f.from

@@ -810,8 +810,10 @@ func TestUnsurePlans(t *testing.T) {
 func TestAuditOfCreates(t *testing.T) {
 	t.Parallel()
 	restore := func(h *handler, checkOnly bool) error {
-		_, err := h.restorePlans(t.Context(), &forsun.ForsunRestorePlansArgs{Replace: true, CheckOnly: checkOnly,
-			Plans: []*forsun.ForsunPlanInfo{{Key: "k", IsTimeOut: true, Second: 60, Count: 1, Action: "noop"}}})
+		_, err := h.restorePlans(t.Context(), &forsun.ForsunRestorePlansArgs{
+			Replace: true, CheckOnly: checkOnly,
+			Plans: []*forsun.ForsunPlanInfo{{Key: "k", IsTimeOut: true, Second: 60, Count: 1, Action: "noop"}},
+		})
 		return err
 	}
 	rows := []struct {
@@ -828,7 +830,8 @@ func TestAuditOfCreates(t *testing.T) {
 		}},
 		{"createMany", func(h *handler, _ *api) error {
 			_, err := h.createMany(t.Context(), &forsun.ForsunCreateManyArgs{
-				Requests: []*forsun.ForsunPlanRequest{{Key: "k", IsTimeOut: true, Second: 60, Count: 1, Action: "noop"}}})
+				Requests: []*forsun.ForsunPlanRequest{{Key: "k", IsTimeOut: true, Second: 60, Count: 1, Action: "noop"}},
+			})
 			return err
 		}},
 		{"restorePlans", func(h *handler, _ *api) error { return errors.Join(restore(h, true), restore(h, false)) }},

@@ -71,8 +71,14 @@ func TestUnquote(t *testing.T) {
 		raw, want string
 		ok        bool
 	}{
-		{`"a"`, "a", true}, {`""`, "", true}, {`"\n\u00fc\""`, "\nü\"", true}, {`"\\"`, `\`, true},
-		{`1`, "", false}, {`{}`, "", false}, {`true`, "", false}, {`null`, "", false},
+		{`"a"`, "a", true},
+		{`""`, "", true},
+		{`"\n\u00fc\""`, "\nü\"", true},
+		{`"\\"`, `\`, true},
+		{`1`, "", false},
+		{`{}`, "", false},
+		{`true`, "", false},
+		{`null`, "", false},
 	} {
 		if got, ok := unquote(json.RawMessage(row.raw)); got != row.want || ok != row.ok {
 			t.Errorf("%s: got %q, %t; want %q, %t", row.raw, got, ok, row.want, row.ok)

@@ -162,8 +162,10 @@ func TestEngineFiresEachOnceAndNeverEarly(t *testing.T) {
 	for i := range n {
 		r.create(t, fmt.Sprintf("once%d", i), i%3, nil) // 0: at once
 	}
-	if _, err := r.service.Create(t.Context(), scheduler.Request{Key: "thrice", Action: "record",
-		Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 1, Week: -1, Count: 3}}); err != nil {
+	if _, err := r.service.Create(t.Context(), scheduler.Request{
+		Key: "thrice", Action: "record",
+		Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 1, Week: -1, Count: 3},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	runs := r.wait(t, "all ran", storetest.Ended(n+3))

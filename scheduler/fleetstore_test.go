@@ -308,6 +308,7 @@ func (v *fleetView) Finish(_ context.Context, _ int, _ string, fs []scheduler.Fi
 func (v *fleetView) Holders(context.Context, int) ([]scheduler.Holder, error) {
 	return nil, v.get().cut
 }
+
 func (v *fleetView) Held(context.Context, int, string, int) (held []string, err error) {
 	return nil, v.get().cut
 }

@@ -50,8 +50,10 @@ func TestNextClaim(t *testing.T) {
 		{why: "a single date, missed", s: cal(0, 0, 0, 20, 11, Any), due: now - 4*86400, fireDue: now - 4*86400, missed: 1},
 		{why: "the plan's own zone", s: cal(0, 0, 8, Any, Any, Any), params: shanghai, due: now, fireDue: now, next: now + 86400},
 		{why: "the plan's own zone, missed", s: cal(0, 0, 8, Any, Any, Any), params: shanghai, due: now - 2*86400, fireDue: now - 86400, missed: 2, next: now},
-		{why: "a zone that cannot be loaded counts as none", s: cal(0, 0, 8, Any, Any, Any), params: map[string]string{OptionTimezone: "Mars/Olympus"},
-			due: now, fireDue: now, next: now + 8*3600},
+		{
+			why: "a zone that cannot be loaded counts as none", s: cal(0, 0, 8, Any, Any, Any), params: map[string]string{OptionTimezone: "Mars/Olympus"},
+			due: now, fireDue: now, next: now + 8*3600,
+		},
 		{why: "timeouts have no zone", s: each(10, 0), params: shanghai, due: now, fireDue: now, next: now + 10},
 	}
 	for _, r := range rows {

@@ -132,7 +132,12 @@ func TestTimeout(t *testing.T) {
 // TestTimeoutOverflow: no amount of anything wraps around.
 func TestTimeoutOverflow(t *testing.T) {
 	for _, s := range []Schedule{
-		{Second: math.MaxInt}, {Minute: math.MaxInt}, {Hour: math.MaxInt}, {Day: math.MaxInt}, {Month: math.MaxInt}, {Week: math.MaxInt},
+		{Second: math.MaxInt},
+		{Minute: math.MaxInt},
+		{Hour: math.MaxInt},
+		{Day: math.MaxInt},
+		{Month: math.MaxInt},
+		{Week: math.MaxInt},
 		{Second: math.MaxInt, Minute: math.MaxInt, Hour: math.MaxInt, Day: math.MaxInt, Month: math.MaxInt, Week: math.MaxInt},
 		{Second: lastDue, Minute: 1},
 	} {
@@ -160,38 +165,70 @@ func TestNextAcrossClockChanges(t *testing.T) {
 		after     string   // UTC
 		want      []string // the following due seconds, UTC
 	}{
-		{"2:30 is skipped: at 3:00, then daily as before", "America/New_York", cal(0, 30, 2, any, any, any), "2027-03-13 12:00:00",
-			[]string{"2027-03-14 07:00:00", "2027-03-15 06:30:00"}},
-		{"each minute of the skipped hour: once, at 3:00", "America/New_York", cal(0, any, 2, any, any, any), "2027-03-14 06:59:30",
-			[]string{"2027-03-14 07:00:00", "2027-03-15 06:00:00", "2027-03-15 06:01:00"}},
-		{"each second of the skipped hour: once", "Europe/Berlin", cal(any, any, 2, any, any, any), "2027-03-28 00:59:59",
-			[]string{"2027-03-28 01:00:00", "2027-03-29 00:00:00"}},
-		{"3:00 itself, right after the gap: once", "Europe/Berlin", cal(0, 0, 3, any, any, any), "2027-03-28 00:00:00",
-			[]string{"2027-03-28 01:00:00", "2027-03-29 01:00:00"}},
-		{"1:30 comes twice: the first", "America/New_York", cal(0, 30, 1, any, any, any), "2026-10-31 12:00:00",
-			[]string{"2026-11-01 05:30:00", "2026-11-02 06:30:00"}},
-		{"asked between the two: not the second", "America/New_York", cal(0, 30, 1, any, any, any), "2026-11-01 05:45:00",
-			[]string{"2026-11-02 06:30:00"}},
-		{"each half hour from 1:00, hour given: the first pass", "America/New_York", cal(0, any, 1, any, any, any), "2026-11-01 05:58:30",
-			[]string{"2026-11-01 05:59:00", "2026-11-02 06:00:00"}},
-		{"minute 15 of any hour: both passes, an hour apart", "America/New_York", cal(0, 15, any, any, any, any), "2026-11-01 04:30:00",
-			[]string{"2026-11-01 05:15:00", "2026-11-01 06:15:00", "2026-11-01 07:15:00"}},
-		{"minute 30 of any hour over a gap: an hour apart, none bunched", "America/New_York", cal(0, 30, any, any, any, any), "2027-03-14 06:00:00",
-			[]string{"2027-03-14 06:30:00", "2027-03-14 07:30:00", "2027-03-14 08:30:00"}},
-		{"midnight is skipped: at 1:00", "Asia/Beirut", cal(0, 0, 0, any, any, any), "2024-03-30 00:00:00",
-			[]string{"2024-03-30 22:00:00", "2024-03-31 21:00:00"}},
-		{"midnight is skipped: at 1:00", "America/Sao_Paulo", cal(0, 0, 0, any, any, any), "2018-11-03 12:00:00",
-			[]string{"2018-11-04 03:00:00", "2018-11-05 02:00:00"}},
-		{"a single date in a gap", "America/Sao_Paulo", cal(0, 30, 0, 4, any, any), "2018-11-01 00:00:00",
-			[]string{"2018-11-04 03:00:00"}},
-		{"half an hour skipped", "Australia/Lord_Howe", cal(0, 15, 2, any, any, any), "2026-10-03 00:00:00",
-			[]string{"2026-10-03 15:30:00", "2026-10-04 15:15:00"}},
-		{"each minute of an hour half of which is skipped", "Australia/Lord_Howe", cal(0, any, 2, any, any, any), "2026-10-03 15:29:00",
-			[]string{"2026-10-03 15:30:00", "2026-10-03 15:31:00"}},
-		{"a whole day skipped: at the next one's start", "Pacific/Apia", cal(0, 0, 12, 30, any, any), "2011-12-01 00:00:00",
-			[]string{"2011-12-30 10:00:00", "2012-01-29 22:00:00"}},
-		{"no daylight saving", "Asia/Shanghai", cal(0, 32, 16, any, any, any), "2026-11-22 08:32:00",
-			[]string{"2026-11-23 08:32:00"}},
+		{
+			"2:30 is skipped: at 3:00, then daily as before", "America/New_York", cal(0, 30, 2, any, any, any), "2027-03-13 12:00:00",
+			[]string{"2027-03-14 07:00:00", "2027-03-15 06:30:00"},
+		},
+		{
+			"each minute of the skipped hour: once, at 3:00", "America/New_York", cal(0, any, 2, any, any, any), "2027-03-14 06:59:30",
+			[]string{"2027-03-14 07:00:00", "2027-03-15 06:00:00", "2027-03-15 06:01:00"},
+		},
+		{
+			"each second of the skipped hour: once", "Europe/Berlin", cal(any, any, 2, any, any, any), "2027-03-28 00:59:59",
+			[]string{"2027-03-28 01:00:00", "2027-03-29 00:00:00"},
+		},
+		{
+			"3:00 itself, right after the gap: once", "Europe/Berlin", cal(0, 0, 3, any, any, any), "2027-03-28 00:00:00",
+			[]string{"2027-03-28 01:00:00", "2027-03-29 01:00:00"},
+		},
+		{
+			"1:30 comes twice: the first", "America/New_York", cal(0, 30, 1, any, any, any), "2026-10-31 12:00:00",
+			[]string{"2026-11-01 05:30:00", "2026-11-02 06:30:00"},
+		},
+		{
+			"asked between the two: not the second", "America/New_York", cal(0, 30, 1, any, any, any), "2026-11-01 05:45:00",
+			[]string{"2026-11-02 06:30:00"},
+		},
+		{
+			"each half hour from 1:00, hour given: the first pass", "America/New_York", cal(0, any, 1, any, any, any), "2026-11-01 05:58:30",
+			[]string{"2026-11-01 05:59:00", "2026-11-02 06:00:00"},
+		},
+		{
+			"minute 15 of any hour: both passes, an hour apart", "America/New_York", cal(0, 15, any, any, any, any), "2026-11-01 04:30:00",
+			[]string{"2026-11-01 05:15:00", "2026-11-01 06:15:00", "2026-11-01 07:15:00"},
+		},
+		{
+			"minute 30 of any hour over a gap: an hour apart, none bunched", "America/New_York", cal(0, 30, any, any, any, any), "2027-03-14 06:00:00",
+			[]string{"2027-03-14 06:30:00", "2027-03-14 07:30:00", "2027-03-14 08:30:00"},
+		},
+		{
+			"midnight is skipped: at 1:00", "Asia/Beirut", cal(0, 0, 0, any, any, any), "2024-03-30 00:00:00",
+			[]string{"2024-03-30 22:00:00", "2024-03-31 21:00:00"},
+		},
+		{
+			"midnight is skipped: at 1:00", "America/Sao_Paulo", cal(0, 0, 0, any, any, any), "2018-11-03 12:00:00",
+			[]string{"2018-11-04 03:00:00", "2018-11-05 02:00:00"},
+		},
+		{
+			"a single date in a gap", "America/Sao_Paulo", cal(0, 30, 0, 4, any, any), "2018-11-01 00:00:00",
+			[]string{"2018-11-04 03:00:00"},
+		},
+		{
+			"half an hour skipped", "Australia/Lord_Howe", cal(0, 15, 2, any, any, any), "2026-10-03 00:00:00",
+			[]string{"2026-10-03 15:30:00", "2026-10-04 15:15:00"},
+		},
+		{
+			"each minute of an hour half of which is skipped", "Australia/Lord_Howe", cal(0, any, 2, any, any, any), "2026-10-03 15:29:00",
+			[]string{"2026-10-03 15:30:00", "2026-10-03 15:31:00"},
+		},
+		{
+			"a whole day skipped: at the next one's start", "Pacific/Apia", cal(0, 0, 12, 30, any, any), "2011-12-01 00:00:00",
+			[]string{"2011-12-30 10:00:00", "2012-01-29 22:00:00"},
+		},
+		{
+			"no daylight saving", "Asia/Shanghai", cal(0, 32, 16, any, any, any), "2026-11-22 08:32:00",
+			[]string{"2026-11-23 08:32:00"},
+		},
 	}
 	for _, r := range rows {
 		zone := mustZone(t, r.zone)

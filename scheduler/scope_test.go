@@ -49,8 +49,10 @@ func TestScopeLists(t *testing.T) {
 	}
 	slices.Sort(all)
 	for _, key := range all {
-		r.put(t, &scheduler.Plan{Key: key, Action: "record", Revision: scheduler.NewRevision(), Due: 4_000_000_000,
-			Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 5, Count: 1}})
+		r.put(t, &scheduler.Plan{
+			Key: key, Action: "record", Revision: scheduler.NewRevision(), Due: 4_000_000_000,
+			Schedule: scheduler.Schedule{Kind: scheduler.Timeout, Second: 5, Count: 1},
+		})
 	}
 	for _, limits := range [][]string{{"a"}, {"ab", "a", "abc"}, {"b", "a"}, {"abc", "b1", "zz"}, {"none"}, {"é"}, {"", "a"}, {"a", "a0", "ab", "ab0"}} {
 		ctx := scoped(t.Context(), &scheduler.Scope{Prefixes: limits})

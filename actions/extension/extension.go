@@ -225,8 +225,10 @@ func (x *Extension) CheckHiding(params map[string]string, secrets []string) erro
 
 // notNow is the error of a check that cannot be made.
 func (x *Extension) notNow(why string) error {
-	return &scheduler.FieldError{Kind: scheduler.ErrNotAllowed, Field: "action", Value: x.opts.Name,
-		Allowed: fmt.Sprintf("it once its extension answers (%s); try again later", cutText(why, maxRefusal))}
+	return &scheduler.FieldError{
+		Kind: scheduler.ErrNotAllowed, Field: "action", Value: x.opts.Name,
+		Allowed: fmt.Sprintf("it once its extension answers (%s); try again later", cutText(why, maxRefusal)),
+	}
 }
 
 // Execute implements scheduler.Action. What becomes of an attempt:

@@ -191,8 +191,10 @@ func (d *declaration) allows(params map[string]string) error {
 		}
 	}
 	if size > d.paramsBytes {
-		return &scheduler.FieldError{Kind: scheduler.ErrTooLarge, Field: "params", Value: fmt.Sprintf("%d bytes", size),
-			Allowed: fmt.Sprintf("up to %d bytes for this action, names and values together", d.paramsBytes)}
+		return &scheduler.FieldError{
+			Kind: scheduler.ErrTooLarge, Field: "params", Value: fmt.Sprintf("%d bytes", size),
+			Allowed: fmt.Sprintf("up to %d bytes for this action, names and values together", d.paramsBytes),
+		}
 	}
 	for _, p := range d.parameters {
 		value := params[p.Name]

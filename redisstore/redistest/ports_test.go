@@ -30,8 +30,10 @@ func TestPortThatIsTakenIsTriedAgain(t *testing.T) {
 				return nil
 			}
 			c := NewCertificates(t)
-			return []string{fmt.Sprintf("tls-port %d", other.Port), "tls-ca-cert-file " + c.CAFile,
-				"tls-cert-file " + c.ServerCertFile, "tls-key-file " + c.ServerKeyFile}
+			return []string{
+				fmt.Sprintf("tls-port %d", other.Port), "tls-ca-cert-file " + c.CAFile,
+				"tls-cert-file " + c.ServerCertFile, "tls-key-file " + c.ServerKeyFile,
+			}
 		}},
 	} {
 		s := newServer(t)

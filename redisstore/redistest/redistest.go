@@ -80,8 +80,10 @@ func onFreePorts(t testing.TB, start func() error) {
 // newServer returns a server that has a directory, and no port yet.
 func newServer(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, Dir: t.TempDir(), path: proc.Find(t, "redis-server", "redis-server"),
-		listening: "Ready to accept connections"}
+	s := &Server{
+		t: t, Dir: t.TempDir(), path: proc.Find(t, "redis-server", "redis-server"),
+		listening: "Ready to accept connections",
+	}
 	t.Cleanup(s.Kill)
 	return s
 }

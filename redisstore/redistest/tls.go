@@ -65,7 +65,8 @@ func NewCertificates(t testing.TB) *Certificates {
 	c := &Certificates{}
 	c.CAFile, _ = a.issue("ca", a.cert)
 	c.ServerCertFile, c.ServerKeyFile = a.issue("server", &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}})
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
+	})
 	c.ClientCertFile, c.ClientKeyFile = a.issue("client", &x509.Certificate{})
 	return c
 }

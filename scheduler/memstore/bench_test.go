@@ -166,7 +166,8 @@ func burst(b *testing.B, s *Store, l scheduler.Lease, sec int64, n, batch int) {
 				for i, f := range fs {
 					ends[i] = scheduler.Finish{Firing: f, Verdict: scheduler.Done, Attempt: &scheduler.Attempt{
 						Firing: f.ID(), Key: f.Plan.Key, Action: "http", Due: f.Due, Attempt: 1, Started: now,
-						Outcome: scheduler.Succeeded, Replica: "host-1"}}
+						Outcome: scheduler.Succeeded, Replica: "host-1",
+					}}
 				}
 				if _, err := s.Finish(ctx, 0, "w", ends); err != nil {
 					b.Error(err)

@@ -122,8 +122,10 @@ func TestDeadLettersAreBounded(t *testing.T) {
 	p := plan("k", 0)
 	for i := range 25 {
 		if _, err := s.submit(&request{ctx: t.Context(), run: func(x *txn) error {
-			f := &firing{key: p.Key, action: p.Action, due: int64(i), attempt: 1, delivery: 1,
-				core: append(appendCore(nil, 0, p.Action, p.Key), appendBody(nil, p)...)}
+			f := &firing{
+				key: p.Key, action: p.Action, due: int64(i), attempt: 1, delivery: 1,
+				core: append(appendCore(nil, 0, p.Action, p.Key), appendBody(nil, p)...),
+			}
 			return x.bury(f, "refused")
 		}}); err != nil {
 			t.Fatal(err)

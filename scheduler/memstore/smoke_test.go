@@ -59,7 +59,8 @@ func TestSmoke(t *testing.T) {
 	var ends []scheduler.Finish
 	for _, f := range fs {
 		ends = append(ends, scheduler.Finish{Firing: f, Verdict: scheduler.Done, Attempt: &scheduler.Attempt{
-			Firing: f.ID(), Key: f.Plan.Key, Action: "http", Due: f.Due, Attempt: 1, Started: now(), Outcome: scheduler.Succeeded}})
+			Firing: f.ID(), Key: f.Plan.Key, Action: "http", Due: f.Due, Attempt: 1, Started: now(), Outcome: scheduler.Succeeded,
+		}})
 	}
 	fin, err := s.Finish(ctx, 0, "w", ends)
 	if err != nil {

@@ -120,16 +120,20 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Name: "forsun-bench", Usage: "measure a forsun scheduler", HideHelpCommand: true, OnUsageError: oneLine,
 		Writer: stdout, ErrWriter: stderr, ExitErrHandler: func(*cli.Context, error) {},
 		Commands: []*cli.Command{
-			command("create", "create plans, each acknowledged before the next of its client", runCreate, slices.Concat(target, []cli.Flag{plans(100_000),
+			command("create", "create plans, each acknowledged before the next of its client", runCreate, slices.Concat(target, []cli.Flag{
+				plans(100_000),
 				&cli.IntFlag{Name: "clients", Value: 64, Usage: "clients at a time", Destination: &o.clients},
 				&cli.BoolFlag{Name: "thrift", Usage: "clients speak Thrift to a server in this process; else they call the service", Destination: &o.thrift},
 				&cli.BoolFlag{Name: "http", Usage: "clients speak HTTP to a server in this process, with requests that are all but ready; an answer's code and plans are counted", Destination: &o.http},
 				&cli.IntFlag{Name: "bulk", Value: 1, Usage: "plans a request", Destination: &o.bulk},
-				&cli.IntFlag{Name: "in-flight", Value: 1, Usage: "by Thrift, with --bulk 1: requests that a client sends before it reads the answers", Destination: &o.inFlight}})...),
+				&cli.IntFlag{Name: "in-flight", Value: 1, Usage: "by Thrift, with --bulk 1: requests that a client sends before it reads the answers", Destination: &o.inFlight},
+			})...),
 			command("burst", "plans that are all due in one second", runBurst, slices.Concat(target, []cli.Flag{plans(100_000), pending, settle})...),
-			command("steady", "plans due in each of many seconds", runSteady, slices.Concat(target, []cli.Flag{pending, settle,
+			command("steady", "plans due in each of many seconds", runSteady, slices.Concat(target, []cli.Flag{
+				pending, settle,
 				&cli.IntFlag{Name: "rate", Value: 200, Usage: "plans due in each second", Destination: &o.rate},
-				&cli.IntFlag{Name: "seconds", Value: 60, Usage: "for how long", Destination: &o.seconds}})...),
+				&cli.IntFlag{Name: "seconds", Value: 60, Usage: "for how long", Destination: &o.seconds},
+			})...),
 			command("pending", "store far-future plans, then open the store again", runPending, plans(1_000_000)),
 			command("recover", "kill a scheduler, and see how soon what it had fires elsewhere", runRecover, plans(100_000),
 				&cli.IntFlag{Name: "running", Value: 100, Usage: "firings that it is running when it is killed", Destination: &o.running}),
@@ -148,8 +152,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func oneLine(_ *cli.Context, err error, _ bool) error { return err }
 
 func (o *options) validate(c *cli.Context) error {
-	for name, rng := range map[string][2]int{"plans": {1, 100_000_000}, "rate": {1, 1_000_000}, "seconds": {1, 86400},
-		"clients": {1, 1000}, "replicas": {1, 16}, "bulk": {1, 1000}, "in-flight": {1, 1000}, "params": {0, 100_000}, "running": {0, 2000}, "pending": {0, 100_000_000}} {
+	for name, rng := range map[string][2]int{
+		"plans": {1, 100_000_000}, "rate": {1, 1_000_000}, "seconds": {1, 86400},
+		"clients": {1, 1000}, "replicas": {1, 16}, "bulk": {1, 1000}, "in-flight": {1, 1000}, "params": {0, 100_000}, "running": {0, 2000}, "pending": {0, 100_000_000},
+	} {
 		if n := c.Int(name); has(c, name) && (n < rng[0] || n > rng[1]) {
 			return fmt.Errorf("%s: %d is not allowed; allowed: %d to %d", name, n, rng[0], rng[1])
 		}

@@ -141,6 +141,7 @@ func (p *probe) Check(map[string]string) error            { return nil }
 func (p *probe) Target(map[string]string) string          { return "" }
 func (p *probe) Timeout(map[string]string) time.Duration  { return time.Minute }
 func (p *probe) key(i int) string                         { return fmt.Sprintf("%s%010d", p.prefix, i) }
+
 func (p *probe) result(name string, from time.Time) *Result {
 	r := &Result{Benchmark: name, Fired: p.fired.Load(), Early: p.early.Load(), Duplicates: p.duplicates.Load()}
 	r.Seconds = time.Unix(0, p.last.Load()).Sub(from).Seconds()

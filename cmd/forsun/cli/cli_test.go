@@ -190,8 +190,10 @@ func TestSeedCommands(t *testing.T) {
 		"beanstalk": {"host": "10.4.14.14", "name": "etask", "body": "{}"},
 		"thrift":    {"host": "10.4.14.14", "port": "4220"},
 		"http":      {"url": "http://www.baidu.com"},
-		"mysql": {"host": "172.16.0.2", "user": "root", "passwd": "123456", "db": "test",
-			"sql": "update test set created_at=now() where id=1"},
+		"mysql": {
+			"host": "172.16.0.2", "user": "root", "passwd": "123456", "db": "test",
+			"sql": "update test set created_at=now() where id=1",
+		},
 	}
 	if len(lines) != 2*len(wants) {
 		t.Fatalf("%d commands, want %d", len(lines), 2*len(wants))
@@ -287,9 +289,11 @@ func TestScript(t *testing.T) {
 		errs    []string
 	}{
 		{why: "nothing", in: ""},
-		{why: "lines", in: "# a comment\n\nset a */60/1 * * * * * shell 'cmd=ls\r\nrm a; rm b\nls\n", code: 1,
+		{
+			why: "lines", in: "# a comment\n\nset a */60/1 * * * * * shell 'cmd=ls\r\nrm a; rm b\nls\n", code: 1,
 			out:  "2026-11-22 11:11:39+00:00 a */60/1 * * * * * shell \"cmd='ls'\"\nsuccess\n",
-			errs: []string{"1003: ", "stopped at line 4"}},
+			errs: []string{"1003: ", "stopped at line 4"},
+		},
 		{why: "the last line without an end", in: "rm nosuch", code: 1, errs: []string{"1003: "}},
 		{why: "exit", in: "exit\nbogus\n"},
 		{why: "a line that is too long", in: "get " + strings.Repeat("k", maxLine) + "\nls\n", code: 1, errs: []string{"line 1: longer than"}},

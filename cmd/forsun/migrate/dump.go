@@ -79,7 +79,7 @@ func (d *Dump) Size() int64   { return d.size }
 func (d *Dump) Damage() error { return d.damage }
 func (d *Dump) Close() error  { return d.file.Close() }
 
-// Handled: the dump is written when the Python forsun stops, in the second after its last.
+// Handled returns the last second there is; the Python forsun writes the dump in the next one, when it stops.
 func (d *Dump) Handled() (stored, clock int64) { return d.current, d.written.Unix() }
 
 // Plans reads them.

@@ -109,6 +109,7 @@ func (a actionSet) Get(name string) (scheduler.Action, bool) {
 	action, ok := a[name]
 	return action, ok
 }
+
 func (a actionSet) Names() []string {
 	var names []string
 	for name := range a {

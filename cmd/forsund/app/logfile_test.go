@@ -142,9 +142,20 @@ func TestParseRotation(t *testing.T) {
 		text string
 		want string
 	}{
-		{"", "{false 0}"}, {"DAY", "{true 0}"}, {"day", "{true 0}"}, {"100B", "{false 100}"}, {"2K", "{false 2048}"},
-		{"1.5m", "{false 1572864}"}, {"3G", "{false 3221225472}"},
-		{"0B", "error"}, {"-1K", "error"}, {"B", "error"}, {"100", "error"}, {"NaNK", "error"}, {"1e30G", "error"}, {"HOUR", "error"},
+		{"", "{false 0}"},
+		{"DAY", "{true 0}"},
+		{"day", "{true 0}"},
+		{"100B", "{false 100}"},
+		{"2K", "{false 2048}"},
+		{"1.5m", "{false 1572864}"},
+		{"3G", "{false 3221225472}"},
+		{"0B", "error"},
+		{"-1K", "error"},
+		{"B", "error"},
+		{"100", "error"},
+		{"NaNK", "error"},
+		{"1e30G", "error"},
+		{"HOUR", "error"},
 	}
 	for _, row := range rows {
 		r, err := parseRotation(row.text)

@@ -385,8 +385,18 @@ func TestPlantedSecrets(t *testing.T) {
 				return string(out)
 			}
 			for _, args := range [][]string{
-				{"history", "-n", "1000"}, {"-o", "json", "history"}, {"dead"}, {"-o", "json", "dead"}, {"ls"}, {"doctor"}, {"-o", "json", "doctor"},
-				{"shards"}, {"info"}, {"replicas"}, {"current"}, {"set x 0 * * * * * http 'url=http://u:" + written + "@h/${secret:nope}'"},
+				{"history", "-n", "1000"},
+				{"-o", "json", "history"},
+				{"dead"},
+				{"-o", "json", "dead"},
+				{"ls"},
+				{"doctor"},
+				{"-o", "json", "doctor"},
+				{"shards"},
+				{"info"},
+				{"replicas"},
+				{"current"},
+				{"set x 0 * * * * * http 'url=http://u:" + written + "@h/${secret:nope}'"},
 			} {
 				said["forsun "+strings.Join(args, " ")] = cli(args...)
 			}

@@ -43,10 +43,18 @@ func TestClaims(t *testing.T) {
 	}{
 		{"terms that grow", []step{{0, "1:a:x", true}, {0, "1:a:x", true}, {0, "3:b:y", true}}, 3, ""},
 		{"a late one that is refused", []step{{0, "2:a:x", true}, {0, "1:b:y", false}, {0, "2:a:x", true}}, 2, ""},
-		{"a late one that is accepted", []step{{0, "10:a:x", true}, {0, "9:b:y", true}}, 2,
-			"forsun:{0}:claimed under 9:b:y at 1795345900.123456 after a claim under 10:a:x at 1795345900.123456"},
-		{"two of one term", []step{{0, "2:a:x", true}, {0, "2:b:y", true}}, 2,
-			"forsun:{0}:claimed under 2:b:y at 1795345900.123456 after a claim under 2:a:x at 1795345900.123456"},
+		{
+			"a late one that is accepted",
+			[]step{{0, "10:a:x", true}, {0, "9:b:y", true}},
+			2,
+			"forsun:{0}:claimed under 9:b:y at 1795345900.123456 after a claim under 10:a:x at 1795345900.123456",
+		},
+		{
+			"two of one term",
+			[]step{{0, "2:a:x", true}, {0, "2:b:y", true}},
+			2,
+			"forsun:{0}:claimed under 2:b:y at 1795345900.123456 after a claim under 2:a:x at 1795345900.123456",
+		},
 		{"other shards", []step{{0, "2:a:x", true}, {1, "1:b:y", true}, {0, "3:a:x", true}}, 3, ""},
 	} {
 		for script, keys := range claimKeys {

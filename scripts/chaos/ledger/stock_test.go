@@ -22,12 +22,16 @@ func TestAccount(t *testing.T) {
 		{"all is well", func(*Stock) {}, ""},
 		{"what may be there is not", func(s *Stock) { delete(s.Plans, "unsure"); delete(s.Indexed, "unsure"); delete(s.Scheduled, "unsure") }, ""},
 		{"one is missing", func(s *Stock) { delete(s.Plans, "each"); delete(s.Indexed, "each"); delete(s.Scheduled, "each") }, "each: absent, and it should be live"},
-		{"one is missing, its places are not", func(s *Stock) { delete(s.Plans, "each") },
-			"each: absent, and it should be live\neach: in a schedule, and not stored\neach: in the index, and not stored"},
+		{
+			"one is missing, its places are not", func(s *Stock) { delete(s.Plans, "each") },
+			"each: absent, and it should be live\neach: in a schedule, and not stored\neach: in the index, and not stored",
+		},
 		{"one has come back", func(s *Stock) { store(s, "removed") }, "removed: stored, and it should be removed"},
 		{"one does not end", func(s *Stock) { store(s, "once") }, "once: stored, and it should be finished"},
-		{"a stranger", func(s *Stock) { store(s, "other") },
-			"created 5 = live 3 + finished 1 + removed 1 + quarantined 0, which is 5; stored are 4 plans, and 0 in quarantine\nother: stored, and was never asked for"},
+		{
+			"a stranger", func(s *Stock) { store(s, "other") },
+			"created 5 = live 3 + finished 1 + removed 1 + quarantined 0, which is 5; stored are 4 plans, and 0 in quarantine\nother: stored, and was never asked for",
+		},
 		{"not in the index", func(s *Stock) { delete(s.Indexed, "later") }, "later: stored, and not in the index"},
 		{"in no schedule", func(s *Stock) { delete(s.Scheduled, "later") }, "later: stored, and in 0 schedules"},
 		{"in two schedules", func(s *Stock) { s.Scheduled["later"] = 2 }, "later: stored, and in 2 schedules"},
@@ -37,8 +41,10 @@ func TestAccount(t *testing.T) {
 			delete(s.Scheduled, "each")
 			s.Quarantined["each"] = true
 		}, ""},
-		{"in quarantine and not", func(s *Stock) { s.Quarantined["each"] = true },
-			"created 5 = live 3 + finished 1 + removed 1 + quarantined 0, which is 5; stored are 3 plans, and 1 in quarantine\neach: stored, and in quarantine"},
+		{
+			"in quarantine and not", func(s *Stock) { s.Quarantined["each"] = true },
+			"created 5 = live 3 + finished 1 + removed 1 + quarantined 0, which is 5; stored are 3 plans, and 1 in quarantine\neach: stored, and in quarantine",
+		},
 	} {
 		a := newAsked(t)
 		a.create("once", Spec{Every: 5, Count: 2}, 0)

@@ -240,8 +240,10 @@ func (b *binary) one(ctx context.Context, i int, r trial) (outcomes []report.Out
 	results, log := filepath.Join(dir, "results"), filepath.Join(dir, "output")
 	began := time.Now()
 	failed := func(why error) ([]report.Outcome, string) {
-		return []report.Outcome{{Scenario: r.scenario, Test: r.test, Form: r.form, Seed: r.seed, Began: began.UTC(),
-			Seconds: time.Since(began).Seconds(), Commit: b.commit}}, why.Error()
+		return []report.Outcome{{
+			Scenario: r.scenario, Test: r.test, Form: r.form, Seed: r.seed, Began: began.UTC(),
+			Seconds: time.Since(began).Seconds(), Commit: b.commit,
+		}}, why.Error()
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return failed(err)
