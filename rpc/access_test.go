@@ -707,6 +707,13 @@ func TestStrangersMessages(t *testing.T) {
 	if got, err := readReply(t, c); err == nil && !strings.Contains(got.message, "message too large") {
 		t.Errorf("a long token: %+v", got)
 	}
+	for _, size := range []int{4200, 5000, 9000, 20_000} { // of what is not read at all
+		c := dialFrom(t, g.thrift, "203.0.113.9")
+		go c.Write(call("get", 1, str(1, strings.Repeat("k", size))))
+		if got, err := readReply(t, c); err != nil || got == (reply{}) {
+			t.Errorf("a call of %d bytes without a token: %+v, %v", size, got, err)
+		}
+	}
 	// Who is known has all the room there is.
 	c = dialFrom(t, g.thrift, "203.0.113.9")
 	must(t, c, "auth", str(1, writeToken))

@@ -9,7 +9,8 @@ import (
 // A client may send calls before it has the answers to others: one in Node.js always does,
 // one in Python that calls send_create several times before recv_create. A connection
 // can tell whether the next call has come whole, so that calls are answered together
-// that can be (see dispatcher.next).
+// that can be (see dispatcher.next): until a message comes without a frame that has over
+// 16 KiB, comes in many pieces or cannot be read; then it no longer looks.
 
 // maxAhead bounds what is kept of a connection's unread messages.
 const maxAhead = largeMessage
@@ -24,20 +25,19 @@ type form byte
 const (
 	formUnknown form = iota // the library will know, or refuse it
 	formUnframed
-	formFramed // binary in a frame
+	formFramed // one binary message, in a frame
 	formOther  // something else in a frame
 )
 
 // messageEnd is where the message ends that b begins with: 0 if b does not tell yet; beyond
-// b if the rest is still to come, which only a frame tells.
+// b only if it is a frame of over maxAhead.
 func messageEnd(b []byte) (end int, f form) {
 	if len(b) < 4 {
 		return 0, formOther // or unknown, it will turn out
 	}
 	if b[0] == 0x80 && b[1] == 1 {
 		w := walk{b: b}
-		w.message()
-		switch {
+		switch w.message(); {
 		case w.strange:
 			return 0, formUnknown
 		case w.short:
@@ -46,15 +46,22 @@ func messageEnd(b []byte) (end int, f form) {
 		return w.at, formUnframed
 	}
 	size := binary.BigEndian.Uint32(b)
+	end = 4 + int(size)
 	switch {
 	case size < 4 || size > 1<<30:
 		return 0, formUnknown
-	case len(b) < 6:
+	case end > maxAhead:
+		return end, formOther
+	case end > len(b):
 		return 0, formOther
 	case b[4] == 0x80 && b[5] == 1:
-		return 4 + int(size), formFramed
+		// One that holds more than a message leaves the library in its midst.
+		w := walk{b: b[4:end]}
+		if w.message(); !w.done() && w.at == len(w.b) {
+			return end, formFramed
+		}
 	}
-	return 4 + int(size), formOther
+	return end, formOther
 }
 
 // walk goes through a message of the strict binary protocol (Thrift, "Thrift Binary protocol

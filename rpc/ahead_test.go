@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/apache/thrift/lib/go/thrift"
 
+	"github.com/snower/forsun/actions"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -163,12 +165,8 @@ func TestCreatedTogether(t *testing.T) {
 		go c.Write(calls)
 		in := thrift.NewTBinaryProtocolConf(thrift.NewTBufferedTransport(thrift.NewTSocketFromConnConf(c, nil), 4096), nil)
 		for seq := range int32(n) {
-			_, kind, got, err := in.ReadMessageBegin(t.Context())
-			if err == nil {
-				err = in.Skip(t.Context(), thrift.STRUCT)
-			}
-			if err != nil || kind != thrift.REPLY || got != seq {
-				t.Fatalf("answer %d: number %d, type %d, %v", seq, got, kind, err)
+			if kind := answeredNext(t, in, seq); kind != thrift.REPLY {
+				t.Fatalf("answer %d: type %d", seq, kind)
 			}
 		}
 		// How they come is for the network to say: mostly as soon as there is room.
@@ -193,6 +191,93 @@ func TestHalfAfterWhole(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("half a message was waited for for %s", took)
 	}
+}
+
+// panicky is an action that cannot check some plans.
+type panicky struct{ actions.Noop }
+
+func (panicky) Check(params map[string]string) error {
+	if params["body"] == "boom" {
+		panic("a defect")
+	}
+	return nil
+}
+
+// TestPanicAmongCreates: a call that ends in a panic takes no other with it.
+func TestPanicAmongCreates(t *testing.T) {
+	t.Parallel()
+	svc := scheduler.NewService(newStore(t), actionSet{"noop": panicky{}}, fixedClock(goldenNow), new(scheduler.Counters), scheduler.DefaultServiceOptions())
+	c := dial(t, serve(t, NewServer(svc, DefaultOptions())))
+	var calls []byte
+	for seq, body := range []string{"a", "b", "boom", "c", "d"} {
+		calls = append(calls, creating(uint32(seq), fmt.Sprint("key", seq), "noop", body)...)
+	}
+	if _, err := c.Write(calls); err != nil {
+		t.Fatal(err)
+	}
+	in := thrift.NewTBinaryProtocolConf(thrift.NewTBufferedTransport(thrift.NewTSocketFromConnConf(c, nil), 4096), nil)
+	for seq := range int32(5) {
+		if kind := answeredNext(t, in, seq); (kind == thrift.REPLY) == (seq == 2) {
+			t.Errorf("answer %d: type %d", seq, kind)
+		}
+	}
+	plans, _, err := svc.List(t.Context(), scheduler.ListQuery{Limit: 10})
+	if err != nil || len(plans) != 4 {
+		t.Errorf("%d plans are stored, %v; want 4", len(plans), err)
+	}
+}
+
+// TestSmallBound: a message of more than the bound is told so, when the bound is less than what is
+// looked ahead, too, and what came before it is answered.
+func TestSmallBound(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{1 << 10, 4 << 10, 12 << 10} {
+		_, addr := startThrift(t, func(o *Options) { o.MaxMessage = most })
+		c := dial(t, addr)
+		go c.Write(append(creating(1, "k", "noop", "b"), creating(2, "large", "noop", strings.Repeat("x", most+500))...))
+		got, err := io.ReadAll(c)
+		if err != nil || !strings.Contains(string(got), "size exceeded") || bytes.Count(got, []byte("createTimeout")) < 2 {
+			t.Errorf("MaxMessage %d: got %q, %v", most, got, err)
+		}
+	}
+}
+
+// TestFullFrames: two messages in one frame are answered like two, and who says that more
+// is to come has what came before it answered at once.
+func TestFullFrames(t *testing.T) {
+	t.Parallel()
+	_, addr := startThrift(t, nil)
+	c := dial(t, addr)
+	two := framed(append(creating(1, "a", "noop", "b"), creating(2, "b", "noop", "b")...))
+	if _, err := c.Write(append(two, framed(creating(3, "c", "noop", "b"))...)); err != nil {
+		t.Fatal(err)
+	}
+	in := thrift.NewTBinaryProtocolConf(thrift.NewTFramedTransportConf(thrift.NewTSocketFromConnConf(c, nil), nil), nil)
+	for seq := range int32(3) {
+		answeredNext(t, in, seq+1)
+	}
+	head := creating(5, strings.Repeat("k", 1000), "noop", "b")[:40]
+	begun := time.Now()
+	if _, err := c.Write(append(framed(append(creating(4, "d", "noop", "b"), head...)), framed(creating(6, "e", "noop", "b"))...)); err != nil {
+		t.Fatal(err)
+	}
+	answeredNext(t, in, 4)
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("an answer came after %s", took)
+	}
+}
+
+// answeredNext reads an answer, whose number must be as given, and returns its type.
+func answeredNext(t *testing.T, in thrift.TProtocol, seq int32) thrift.TMessageType {
+	t.Helper()
+	_, kind, got, err := in.ReadMessageBegin(t.Context())
+	if err == nil {
+		err = in.Skip(t.Context(), thrift.STRUCT)
+	}
+	if err != nil || got != seq {
+		t.Fatalf("answer %d: number %d, type %d, %v", seq, got, kind, err)
+	}
+	return kind
 }
 
 // FuzzMessageEnd compares where messages end with where the library finds them to end.
@@ -261,7 +346,7 @@ func FuzzPipelined(f *testing.F) {
 	opts := DefaultOptions()
 	opts.MaxMessage = 64 << 10
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, tells := range []string{"info", "shards", "replicas", "Time", "auth"} { // of time, or of a session
+		for _, tells := range []string{"info", "shards", "replicas", "serverTime", "auth"} { // of time, or of a session
 			if bytes.Contains(b, []byte(tells)) {
 				return
 			}
@@ -284,7 +369,12 @@ func FuzzPipelined(f *testing.F) {
 			}
 			answers[i] = m.String()
 		}
-		if len(answers[0]) != len(answers[1]) { // parameters are in no order
+		var same [2][]byte // but for the order of parameters
+		for i, answer := range answers {
+			same[i] = []byte(answer)
+			slices.Sort(same[i])
+		}
+		if !bytes.Equal(same[0], same[1]) {
 			t.Errorf("got %q ahead, %q one by one", answers[1], answers[0])
 		}
 	})

@@ -152,18 +152,18 @@ func (c *conn) await() error {
 		end, f := messageEnd(c.unread)
 		c.size = len(c.unread)
 		switch {
-		case f == formUnknown || reads > maxReads || end == 0 && c.size >= maxAhead:
+		case f == formUnknown || reads > maxReads || end == 0 && c.size >= maxAhead || min(end, c.size) > c.maxMessage():
 			c.plain = true
 			return nil
 		case end > 0:
 			c.left, c.form = end, f
 			c.size = min(end, c.size)
-			if c.size > c.maxMessage() {
-				return errMessageTooLarge
-			}
 			return nil
 		}
-		if err := c.readAhead(); err != nil {
+		if err := c.readAhead(); err != nil && c.size > 0 {
+			c.plain = true // what has come is for the library to judge; what failed fails again
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}

@@ -259,13 +259,20 @@ func (d *dispatcher) createTogether(ctx context.Context, ins []*incoming) error 
 	d.stats.requesting.Add(n)
 	results, err := safely(d, ins[0].name, func() ([]thrift.TStruct, error) { return d.creates(ins[0].ctx, all), nil })
 	d.stats.requesting.Add(-n)
-	d.stats.requested.Add(n)
-	for i, in := range ins {
-		if err != nil {
-			if err := d.fail(ctx, in, err); err != nil {
+	if err != nil && n > 1 { // a panic for one of them
+		for _, in := range ins {
+			if err := d.createTogether(ctx, []*incoming{in}); err != nil {
 				return err
 			}
-		} else if err := d.reply(ctx, in.name, thrift.REPLY, in.seq, results[i]); err != nil {
+		}
+		return nil
+	}
+	d.stats.requested.Add(n)
+	if err != nil {
+		return d.fail(ctx, ins[0], err)
+	}
+	for i, in := range ins {
+		if err := d.reply(ctx, in.name, thrift.REPLY, in.seq, results[i]); err != nil {
 			return err
 		}
 	}
