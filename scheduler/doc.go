@@ -128,16 +128,16 @@
 //
 //	                       Redis                              embedded, every claim synced
 //	a firing, in a burst   12 µs of Redis, 17 µs of forsund
-//	firings/s, 100,000     44,000–54,000                      66,000–79,000
-//	  due in one second
-//	1,000,000 in a second  37,000/s, 15 µs of Redis each
-//	other clients' p99     3–4 ms, with a million 4 ms
-//	a create by Thrift     20–30 µs of Redis, 15,000/s        12,000/s (16 connections, a plan each)
-//	16 sent before answers 10 µs of Redis, 58,000/s           35,000/s (16 connections)
+//	firings/s, 100,000     43,000–54,000                      63,000–79,000
+//	  due in one second    with four shards a fifth more
+//	1,000,000 in a second  37,000–47,000/s, 13–15 µs of Redis
+//	other clients' p99     3–6 ms, with a million 4–6 ms
+//	a create by Thrift     20–30 µs of Redis, 15,000–22,000/s 12,000–21,000/s (16 connections)
+//	16 sent before answers 9–17 µs of Redis, 37,000–74,000/s  33,000–63,000/s (16 connections)
 //	  are read
-//	1000 plans a request   50,000/s, 12 µs of Redis each      63,000/s (4 connections)
-//	a pending plan         630–700 B of memory                120 B of disk (parameters that compress well)
-//	1,000,000 pending      0.6 GB                             52 MB resident, open again in 1.1 s
+//	1000 plans a request   8–14 µs of Redis, 59,000–79,000/s  115,000–150,000/s (HTTP, 4 connections)
+//	a pending plan         630–700 B of memory                57–120 B of disk (parameters that compress well)
+//	10,000,000 pending     6.3 GB, by what one takes          62 MB resident, open again in 0.2–2 s
 //	kill -9, until another fires 2.3 s; running firings again after 8 s
 //
 // One Redis node. Its commands run on one thread: at 12 µs a firing that thread is full at
@@ -161,7 +161,7 @@
 // some 24 nodes of 64 GB, 256 shards of 4 million plans and 2.6 GB, each with
 // at most 100,000 attempts (64 MB) of history. Each once a day is 11,600 firings a
 // second, 500 a node, under 1 % of it. What does not spread over time is a second: a
-// million plans due in the same one took the one node here 27 s; over nodes they do
+// million plans due in the same one took the one node here 21 to 27 s; over nodes they do
 // spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
