@@ -15,8 +15,8 @@ import (
 // jsonAppender is what can be appended to JSON.
 type jsonAppender interface{ appendJSON(b []byte) []byte }
 
-// createdPlan is the answer for a plan that was to be stored: the plan; or, with a
-// code, a jsonRefused, or, if it may be stored, a jsonUnsure.
+// createdPlan is the answer for a plan that was to be stored: the plan; with a code why it
+// was not, and its key only, or, if it may be stored, the whole plan.
 type createdPlan struct {
 	plan    *scheduler.Plan
 	unsure  bool

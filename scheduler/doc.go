@@ -165,7 +165,7 @@
 // spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
-// one by one (in bulk, or sent without waiting, they cost a third); then the processors of forsund, which replicas add;
+// one by one (in bulk, or sent without waiting, they cost half or less); then the processors of forsund, which replicas add;
 // then the targets, since a firing with a real action costs far more than all of this. The
 // embedded store is one machine's: its disk's syncs for creates one by one, then its processors.
 //
