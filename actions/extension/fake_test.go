@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/snower/forsun/redisstore/redistest/proc"
 )
 
 // TestMain is also the extensions of these tests: this program, called with the name
@@ -36,7 +38,7 @@ func install(t *testing.T, fault string) Options {
 	}
 	dir := t.TempDir()
 	script := fmt.Sprintf("#!/bin/sh\nexec '%s' extension %s\n", self, fault)
-	if err := os.WriteFile(filepath.Join(dir, "fake"), []byte(script), 0o755); err != nil {
+	if err := proc.WriteProgram(filepath.Join(dir, "fake"), []byte(script)); err != nil {
 		t.Fatal(err)
 	}
 	return DefaultOptions(dir, "fake")

@@ -111,7 +111,7 @@ func (p *programs) variant(t *testing.T, name, schemas string) string {
 		program = bytes.ReplaceAll(program, []byte(was), []byte(is))
 	}
 	path := filepath.Join(p.dir, "forsund-"+id)
-	if err := os.WriteFile(path, program, 0o755); err != nil {
+	if err := proc.WriteProgram(path, program); err != nil {
 		t.Fatal(err)
 	}
 	p.made[id] = path

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snower/forsun/redisstore/redistest/proc"
 	"github.com/snower/forsun/scheduler"
 )
 
@@ -238,7 +239,7 @@ func TestDeployEntrypoint(t *testing.T) {
 	text := readPage(t, "deploy/docker-entrypoint.sh")
 	text = strings.NewReplacer("/var/lib/forsun", dir+"/lib", "/var/log/forsun", dir+"/log").Replace(text)
 	script := filepath.Join(dir, "docker-entrypoint")
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+	if err := proc.WriteProgram(script, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	entrypoint := func(args ...string) *exec.Cmd {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/redisstore/redistest/proc"
 	"github.com/snower/forsun/rpc/client"
 	"github.com/snower/forsun/rpc/wire"
 	"github.com/snower/forsun/scheduler"
@@ -82,7 +83,7 @@ func extensions(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), program, 0o755); err != nil {
+		if err := proc.WriteProgram(filepath.Join(dir, name), program); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -314,7 +315,7 @@ func TestExtensionStart(t *testing.T) {
 		"future":   `read -r hello; echo '{"type":"hello","protocol":2,"name":"future"}'; cat`,
 		"short":    "exit 3",
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+		if err := proc.WriteProgram(filepath.Join(dir, name), []byte("#!/bin/sh\n"+body+"\n")); err != nil {
 			t.Fatal(err)
 		}
 	}

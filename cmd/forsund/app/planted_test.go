@@ -25,6 +25,7 @@ import (
 
 	"github.com/snower/forsun/actions/actionstest"
 	"github.com/snower/forsun/redisstore/redistest"
+	"github.com/snower/forsun/redisstore/redistest/proc"
 	"github.com/snower/forsun/rpc/gen/forsun"
 	"github.com/snower/forsun/scheduler"
 )
@@ -252,7 +253,7 @@ func TestPlantedSecrets(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, "../../forsun").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "gossip"), []byte(gossip), 0o700); err != nil {
+	if err := proc.WriteProgram(filepath.Join(bin, "gossip"), []byte(gossip)); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(bin, "secrets")
