@@ -114,7 +114,7 @@ func TestLayoutMismatch(t *testing.T) {
 	}
 	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutSchema, "3", layoutReader, "1")
 	openStore(t, o) // a newer one that this version can read
-	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutReader, "2")
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutReader, "3")
 	if _, err := Open(testContext(t), o); !errors.Is(err, scheduler.ErrLayout) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("a layout of a newer schema: %v, want ErrLayout", err)
 	}
@@ -228,7 +228,7 @@ func TestOlderReplicaStops(t *testing.T) {
 	o := optionsFor(t, server.Addr)
 	o.schemas = &schemaRange{1, 1, 1, time.Hour}
 	s := openStore(t, o)
-	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutReader, "2")
+	redistest.Do(t, server.Addr, "HSET", s.keys.layout(), layoutReader, "3")
 	if _, err := s.Announce(testContext(t), scheduler.Replica{ID: "r", Started: time.Now()}); !errors.Is(err, scheduler.ErrLayout) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("got %v, want ErrLayout", err)
 	}

@@ -3,7 +3,9 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/redis/rueidis"
 
@@ -36,7 +38,7 @@ func (s *Store) Check(ctx context.Context, report func(scheduler.Finding)) error
 	}
 	for _, id := range s.ids {
 		c := &checker{s: s, ctx: ctx, keys: s.shards[id], report: report, found: make(map[string]int)}
-		for _, part := range []func() error{c.index, c.schedules, c.retries, c.count, c.quarantine} {
+		for _, part := range []func() error{c.index, c.packed, c.schedules, c.retries, c.count, c.quarantine} {
 			if err := part(); err != nil {
 				return storeError("check of shard "+strconv.Itoa(id), err)
 			}
@@ -101,19 +103,29 @@ type planState struct {
 	stored    string
 	plan      *scheduler.Plan
 	bad       error // why it cannot be decoded
-	indexed   bool
+	place     indexPlace
 	schedules map[string]int64 // action → second
 }
+
+// indexPlace says where a key stands, as look.lua does.
+type indexPlace int64
+
+const (
+	inNone  indexPlace = iota
+	inIndex            // also, perhaps, in a run
+	inRun
+	inRunPerhapsNot // of which it is perhaps to be taken out
+)
 
 // look reads a plan and its places once more: what is only under way is whole at any
 // one moment.
 func (c *checker) look(key string) (p planState, err error) {
 	actions := c.s.actions()
-	keys := []string{c.keys.plan(key), c.keys.index}
+	keys := []string{c.keys.plan(key), c.keys.index, c.keys.packed, c.keys.unpack}
 	for _, action := range actions {
 		keys = append(keys, c.keys.schedule(action))
 	}
-	r, err := c.s.run(c.ctx, invocation{script: c.s.scripts.look, keys: keys, args: []string{key}})
+	r, err := c.s.run(c.ctx, invocation{script: c.s.scripts.look, keys: keys, args: []string{key, "(" + key + runEnd}})
 	if err != nil {
 		return p, err
 	}
@@ -126,11 +138,11 @@ func (c *checker) look(key string) (p planState, err error) {
 	if p.stored != "" {
 		p.plan, p.bad = decodePlan(key, p.stored)
 	}
-	indexed, err := number(r.values[1])
+	place, err := number(r.values[1])
 	if err != nil {
 		return p, err
 	}
-	p.indexed = indexed == 1
+	p.place = indexPlace(place)
 	p.schedules = make(map[string]int64)
 	for i, action := range actions {
 		text, err := r.values[2+i].ToString()
@@ -148,8 +160,10 @@ func (c *checker) look(key string) (p planState, err error) {
 func (p planState) wrong() (kind, string) {
 	atRest := kind{"entries without a plan", "the leader clears it when it comes to it; Remove of the key does, too"}
 	switch {
-	case p.stored == "" && p.indexed:
+	case p.stored == "" && p.place == inIndex:
 		return atRest, "it stands in the index, and there is no such plan"
+	case p.stored == "" && p.place == inRun:
+		return atRest, "it stands in a run of the index, and there is no such plan"
 	case p.stored == "" && len(p.schedules) > 0:
 		return atRest, "it stands in a schedule, and there is no such plan"
 	case p.stored == "":
@@ -160,7 +174,7 @@ func (p planState) wrong() (kind, string) {
 	k := kind{"plans out of place", "create the plan anew: it would not fire when it should"}
 	second, scheduled := p.schedules[p.plan.Action]
 	switch {
-	case !p.indexed:
+	case p.place == inNone:
 		return k, "it does not stand in the index"
 	case !scheduled:
 		return k, fmt.Sprintf("it does not stand in the schedule of %s", p.plan.Action)
@@ -187,34 +201,63 @@ func (c *checker) suspect(key string) error {
 // index compares the index with the plans and their schedules.
 func (c *checker) index() error {
 	return c.scan(c.keys.index, func(places []place) error {
-		for len(places) > 0 {
-			n := min(len(places), batchPlans)
-			chunk := make([]listed, n)
-			for i, p := range places[:n] {
-				chunk[i] = listed{c.keys, p.key}
+		keys := make([]string, len(places))
+		for i, p := range places {
+			keys[i] = p.key
+		}
+		return c.plans(keys)
+	})
+}
+
+// packed compares the runs of the index with them.
+func (c *checker) packed() error {
+	return c.scan(c.keys.packed, func(runs []place) error {
+		// Not by slices.Chunk: go1.26.8 makes c, where it is the receiver of a method value, one of
+		// the stack as it was before it grew, inside of such a loop in a func literal.
+		for len(runs) > 0 {
+			some := runs[:min(len(runs), checkPage/runKeys)]
+			runs = runs[len(some):]
+			var keys []string
+			for _, run := range some {
+				keys = append(keys, strings.Split(run.key, "\n")...)
 			}
-			stored, err := c.s.readChunk(c.ctx, chunk)
-			if err != nil {
+			if err := c.plans(keys); err != nil {
 				return err
 			}
-			if err := c.compare(places[:len(stored)], stored); err != nil {
-				return err
-			}
-			places = places[len(stored):]
 		}
 		return nil
 	})
 }
 
+// plans reads plans and compares them with their schedules.
+func (c *checker) plans(keys []string) error {
+	for len(keys) > 0 {
+		n := min(len(keys), batchPlans)
+		chunk := make([]listed, n)
+		for i, key := range keys[:n] {
+			chunk[i] = listed{c.keys, key}
+		}
+		stored, err := c.s.readChunk(c.ctx, chunk)
+		if err != nil {
+			return err
+		}
+		if err := c.compare(keys[:len(stored)], stored); err != nil {
+			return err
+		}
+		keys = keys[len(stored):]
+	}
+	return nil
+}
+
 // compare looks whether plans stand in their schedules.
-func (c *checker) compare(places []place, stored []string) error {
+func (c *checker) compare(keys, stored []string) error {
 	b := c.s.client.B
 	var commands []rueidis.Completed
 	var plans []*scheduler.Plan
-	for i, at := range places {
-		p, err := decodePlan(at.key, stored[i])
+	for i, key := range keys {
+		p, err := decodePlan(key, stored[i])
 		if err != nil {
-			if err := c.suspect(at.key); err != nil {
+			if err := c.suspect(key); err != nil {
 				return err
 			}
 			continue
@@ -241,17 +284,27 @@ func (c *checker) compare(places []place, stored []string) error {
 func (c *checker) schedules() error {
 	for _, action := range c.s.actions() {
 		err := c.scan(c.keys.schedule(action), func(places []place) error {
-			commands := make([]rueidis.Completed, len(places))
-			for i, p := range places {
-				commands[i] = c.s.client.B().Zscore().Key(c.keys.index).Member(p.key).Build()
+			b := c.s.client.B
+			commands := make([]rueidis.Completed, 0, 2*len(places))
+			for _, p := range places {
+				commands = append(commands, b().Zscore().Key(c.keys.index).Member(p.key).Build(),
+					b().Zrange().Key(c.keys.packed).Min("("+p.key+runEnd).Max("-").Bylex().Rev().Limit(0, 1).Build())
 			}
-			for i, r := range c.s.client.DoMulti(c.ctx, commands...) {
-				switch err := r.Error(); {
-				case rueidis.IsRedisNil(err):
-					if err := c.suspect(places[i].key); err != nil {
-						return err
-					}
-				case err != nil:
+			results := c.s.client.DoMulti(c.ctx, commands...)
+			for i, p := range places {
+				if err := results[2*i].Error(); err == nil {
+					continue
+				} else if !rueidis.IsRedisNil(err) {
+					return err
+				}
+				run, err := results[2*i+1].AsStrSlice()
+				if err != nil {
+					return err
+				}
+				if len(run) == 1 && slices.Contains(strings.Split(run[0], "\n"), p.key) {
+					continue
+				}
+				if err := c.suspect(p.key); err != nil {
 					return err
 				}
 			}

@@ -193,7 +193,7 @@ func checkDue(q scheduler.DueQuery, key, stored string) (*scheduler.Plan, *mendi
 
 // mend runs mend.lua.
 func (s *Store) mend(ctx context.Context, k *shardKeys, m mending) (cleared int, err error) {
-	r, err := s.run(ctx, invocation{script: s.scripts.mend, keys: []string{k.plan(m.key), k.schedule(m.action), k.index, k.quarantine, k.schedule(m.actually), k.edits}, args: []string{m.key, m.read, m.bad, strconv.FormatInt(m.due, 10), s.takeID()}})
+	r, err := s.run(ctx, invocation{script: s.scripts.mend, keys: []string{k.plan(m.key), k.schedule(m.action), k.index, k.quarantine, k.schedule(m.actually), k.edits, k.unpack}, args: []string{m.key, m.read, m.bad, strconv.FormatInt(m.due, 10), s.takeID()}})
 	if err != nil {
 		return 0, err
 	}
@@ -333,8 +333,8 @@ func together(claims []scheduler.Claim, plans []readPlan) int {
 func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	k, b := c.k, c.batch
 	worker := cmp.Or(b.Worker, "nobody") // whom no slot is given
-	keys := make([]string, 0, 10+2*len(c.claims))
-	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine, k.workers, k.held(b.Action, worker), k.edits)
+	keys := make([]string, 0, 11+2*len(c.claims))
+	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.firings(b.Action), k.backlog, k.changes, k.quarantine, k.workers, k.held(b.Action, worker), k.edits, k.unpack)
 	args := make([]string, 13, 13+4*len(c.claims))
 	sent := make([]int, 0, len(c.claims))
 	latest, bytes := int64(minDue), 0
@@ -401,7 +401,7 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 		worker, bundles = b.Worker, k.bundles(b.Action, b.Worker)
 	}
 	keys := make([]string, 0, handoutKeys+len(c.claims))
-	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, bundles, k.bundle(take))
+	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, bundles, k.unpack, k.bundle(take))
 	args := make([]string, handoutArgs, handoutArgs+2*len(c.claims))
 	var on, onKeys []string // of the plans that go on
 	latest, bytes := int64(minDue), 0
@@ -478,7 +478,7 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 
 // How many keys and arguments of handout.lua come before those of each plan.
 const (
-	handoutKeys = 9
+	handoutKeys = 10
 	handoutArgs = 15
 )
 

@@ -413,7 +413,7 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 	state := scheduler.ShardState{Shard: k.id, Queued: map[string]int64{}, Running: map[string]int64{}}
 	c := s.client
 	first := c.DoMulti(ctx,
-		c.B().Get().Key(k.leader).Build(), c.B().Zcard().Key(k.index).Build(), c.B().Zcard().Key(k.retries).Build(),
+		c.B().Get().Key(k.leader).Build(), c.B().Zcard().Key(k.retries).Build(),
 		c.B().Xlen().Key(k.dead).Build(), c.B().Hlen().Key(k.quarantine).Build(), c.B().Hkeys().Key(k.workers).Build())
 	lease, err := first[0].ToString()
 	if err != nil && !rueidis.IsRedisNil(err) {
@@ -425,12 +425,12 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 			state.Leader = rest[:i]
 		}
 	}
-	for i, to := range []*int64{&state.Plans, &state.Retries, &state.Dead, &state.Quarantined} {
+	for i, to := range []*int64{&state.Retries, &state.Dead, &state.Quarantined} {
 		if *to, err = first[1+i].AsInt64(); err != nil {
 			return state, err
 		}
 	}
-	workers, err := first[5].AsStrSlice()
+	workers, err := first[4].AsStrSlice()
 	if err != nil {
 		return state, err
 	}
@@ -438,7 +438,7 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 	before := "(" + strconv.FormatInt(now.Unix(), 10)
 	var commands []rueidis.Completed
 	for _, action := range actions {
-		commands = append(commands,
+		commands = append(commands, c.B().Zcard().Key(k.schedule(action)).Build(),
 			c.B().Zcount().Key(k.schedule(action)).Min("-inf").Max(before).Build(),
 			c.B().Zrange().Key(k.schedule(action)).Min("0").Max("0").Withscores().Build(),
 			c.B().Llen().Key(k.firings(action)).Build(),
@@ -452,11 +452,16 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 	}
 	results := c.DoMulti(ctx, commands...)
 	for _, action := range actions {
-		overdue, err := results[0].AsInt64()
+		plans, err := results[0].AsInt64()
 		if err != nil {
 			return state, err
 		}
-		oldest, err := results[1].AsZScores()
+		state.Plans += plans // each stands in one schedule
+		overdue, err := results[1].AsInt64()
+		if err != nil {
+			return state, err
+		}
+		oldest, err := results[2].AsZScores()
 		if err != nil {
 			return state, err
 		}
@@ -466,11 +471,11 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 				state.OldestDue = due
 			}
 		}
-		queued, err := results[2].AsInt64()
+		queued, err := results[3].AsInt64()
 		if err != nil {
 			return state, err
 		}
-		waiting, err := results[3].AsStrSlice()
+		waiting, err := results[4].AsStrSlice()
 		if err != nil {
 			return state, err
 		}
@@ -480,7 +485,7 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 		if queued > 0 {
 			state.Queued[action] = queued
 		}
-		for _, r := range results[4 : 4+2*len(workers)] {
+		for _, r := range results[5 : 5+2*len(workers)] {
 			n, err := r.AsInt64()
 			if err != nil && !rueidis.IsRedisNil(err) {
 				return state, err
@@ -489,7 +494,7 @@ func (s *Store) shardState(ctx context.Context, k *shardKeys, now time.Time) (sc
 				state.Running[action] += n
 			}
 		}
-		results = results[4+2*len(workers):]
+		results = results[5+2*len(workers):]
 	}
 	return state, nil
 }

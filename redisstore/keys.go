@@ -19,6 +19,8 @@ type keyspace struct{ prefix string }
 //	plan:<key>               string  a plan: see codec.go
 //	schedule:<action>        zset    key → next due second
 //	index                    zset    keys, all with score 0, for listing by prefix
+//	packed                   zset    runs of such keys, which are not in index: see pack.go
+//	unpack                   list    keys that are to be taken out of runs, if they are in one
 //	actions                  set     actions that plans of the shard have had
 //	leader                   string  the lease: <term>:<replica>:<random>
 //	term                     string  counter: the last term given
@@ -46,14 +48,16 @@ type shardKeys struct {
 	id  int
 	tag string // "forsun:{0}:"
 
-	index, actions, leader, term, workers, retries, deferred, backlog string
-	changes, changed, changedOld, dead, history, historySizes         string
-	quarantine, garbage, edits                                        string
+	index, packed, unpack                                      string
+	actions, leader, term, workers, retries, deferred, backlog string
+	changes, changed, changedOld, dead, history, historySizes  string
+	quarantine, garbage, edits                                 string
 
 	read    readPlans    // to be claimed
 	full    sync.Map     // action → when its backlog was last found full, of the actions of claims
 	settled atomic.Int64 // when its changes were last settled, since the store was opened
-	beats   beats        // this process' own
+	packing packing
+	beats   beats // this process' own
 
 	refreshing chan struct{} // holds one: who learns the shard's actions
 	refreshed  atomic.Int64  // when that was last done, since the store was opened; 0: never
@@ -68,7 +72,7 @@ func (k keyspace) shard(id int) *shardKeys {
 	tag := k.prefix + ":{" + strconv.Itoa(id) + "}:"
 	return &shardKeys{
 		id: id, tag: tag,
-		index: tag + "index", actions: tag + "actions", leader: tag + "leader", term: tag + "term",
+		index: tag + "index", packed: tag + "packed", unpack: tag + "unpack", actions: tag + "actions", leader: tag + "leader", term: tag + "term",
 		workers: tag + "workers", retries: tag + "retries", deferred: tag + "deferred", backlog: tag + "backlog",
 		changes: tag + "changes", changed: tag + "changed", changedOld: tag + "changed:old",
 		dead: tag + "dead", history: tag + "history", historySizes: tag + "history:sizes",

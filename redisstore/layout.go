@@ -27,9 +27,9 @@ import (
 // raised, and only then anything is written that older programs could not read. Until the first step
 // the fleet can go back to the older program, after it no more.
 const (
-	schemaVersion = 1
+	schemaVersion = packSince // 1: no runs of keys, see pack.go
 	oldestSchema  = 1
-	oldestReader  = 1
+	oldestReader  = 2
 
 	raiseAfter = 30 * time.Second
 )

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -27,37 +28,53 @@ func (s *Store) List(ctx context.Context, q scheduler.ListQuery) ([]*scheduler.P
 	}
 	defer leave()
 	limit := min(q.Limit, batchPlans*10)
-	lower, upper := "["+q.Prefix, "["+q.Prefix+"\xff" // no UTF-8 begins with ff
-	if q.Cursor >= q.Prefix && q.Cursor != "" {
-		lower = "(" + q.Cursor
+	entries, full, err := s.listKeys(ctx, q.Prefix, q.Cursor, limit)
+	if err != nil {
+		return nil, "", storeError("list plans", err)
 	}
-	commands := make([]rueidis.Completed, len(s.ids))
-	for i, id := range s.ids {
-		commands[i] = s.client.B().Zrange().Key(s.shards[id].index).Min(lower).Max(upper).Bylex().Limit(0, int64(limit)).Build()
-	}
-	var entries []listed
-	full := false
-	for i, r := range s.client.DoMulti(ctx, commands...) {
-		keys, err := r.AsStrSlice()
-		if err != nil {
-			return nil, "", storeError("list plans", err)
-		}
-		full = full || len(keys) == limit
-		for _, key := range keys {
-			entries = append(entries, listed{s.shards[s.ids[i]], key})
-		}
-	}
-	slices.SortFunc(entries, func(a, b listed) int { return strings.Compare(a.key, b.key) })
-	full = full || len(entries) > limit
-	entries = entries[:min(limit, len(entries))]
 	plans, n, err := s.readPlans(ctx, entries, func(e listed, p *scheduler.Plan) bool { return true })
 	if err != nil {
 		return nil, "", storeError("list plans", err)
 	}
-	if n < len(entries) || full {
+	if n > 0 && (n < len(entries) || full) {
 		return plans, entries[n-1].key, nil
 	}
 	return plans, "", nil
+}
+
+// listKeys reads a page of the keys that begin with prefix, behind the cursor, over all
+// shards. more says that there may be others.
+func (s *Store) listKeys(ctx context.Context, prefix, cursor string, limit int) (entries []listed, more bool, err error) {
+	if cursor < prefix {
+		cursor = ""
+	}
+	calls := make([]invocation, len(s.ids))
+	for i, id := range s.ids {
+		calls[i] = s.listInvocation(s.shards[id], prefix, cursor, limit)
+	}
+	replies, errs := s.runMany(ctx, calls)
+	end := "" // before which all are here
+	for i, r := range replies {
+		if errs[i] != nil {
+			return nil, false, errs[i]
+		}
+		keys, last, err := parseListed(r, prefix, cursor, limit)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, key := range keys {
+			entries = append(entries, listed{s.shards[s.ids[i]], key})
+		}
+		if last != "" && (end == "" || last < end) {
+			end = last
+		}
+	}
+	slices.SortFunc(entries, func(a, b listed) int { return strings.Compare(a.key, b.key) })
+	n := len(entries)
+	if end != "" {
+		n = sort.Search(n, func(i int) bool { return entries[i].key > end })
+	}
+	return entries[:min(n, limit)], end != "" || n > limit, nil
 }
 
 // readPlans reads the plans of the first n entries, as many as a page may hold;

@@ -194,18 +194,18 @@ func (b *bench) everything() {
 	}
 	must(peer.Close())
 	adding := b.s.opts // to what is stored only what others may ignore
-	adding.schemas = &schemaRange{oldest: 1, newest: 2, reader: 1}
+	adding.schemas = &schemaRange{oldest: 2, newest: 3, reader: 2}
 	peer = openStore(b.T, adding)
 	for range 2 {
 		_, err = peer.Announce(b.ctx, scheduler.Replica{ID: "other", Started: time.Now()}) // raise
 		must(err)
 	}
-	if s := peer.effect(); s != (inEffect{1, 1}) {
+	if s := peer.effect(); s != (inEffect{2, 2}) {
 		b.Errorf("before it is read again the schema is %v", s)
 	}
 	_, err = peer.Announce(b.ctx, scheduler.Replica{ID: "other", Started: time.Now()})
 	must(err)
-	if s := peer.effect(); s != (inEffect{2, 1}) {
+	if s := peer.effect(); s != (inEffect{3, 2}) {
 		b.Errorf("raised, the schema is %v", s)
 	}
 	must(peer.Close())
@@ -227,6 +227,14 @@ func (b *bench) everything() {
 	b.redis("ZADD", b.k.schedule(action), "1", "nobody")
 	must(b.s.Check(b.ctx, func(scheduler.Finding) {})) // look
 	b.due(action)
+
+	_, _, err = b.s.List(b.ctx, scheduler.ListQuery{Limit: 10}) // list
+	must(err)
+	p := b.packer()
+	p.opts.after = -time.Hour
+	b.put(storetest.NewPlan("packed"))
+	b.redis("RPUSH", b.k.unpack, "packed")
+	must(errors.Join(p.pack(b.ctx), p.unpack(b.ctx)))
 
 	again := overdue(2)
 	b.put(again...)

@@ -65,6 +65,7 @@ type Options struct {
 
 	resp2   bool         // speak the protocol of old servers and of some proxies, for tests
 	schemas *schemaRange // another than the program's, for tests
+	pack    *packOptions // others than packDefaults, for tests
 }
 
 // SentinelOptions say how a master is found by Sentinel.

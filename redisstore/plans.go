@@ -280,8 +280,8 @@ func (s *Store) newInvocation(b *putBatch, deadline int64) invocation {
 
 func (s *Store) putInvocation(b *putBatch, deadline int64, others []string) invocation {
 	k, own, soonest := b.shard, b.plans[0].Action, b.soonest()
-	keys := make([]string, 0, 11+len(others)+2*len(b.plans))
-	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.edits, k.schedule(own))
+	keys := make([]string, 0, 12+len(others)+2*len(b.plans))
+	keys = append(keys, k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.actions, k.garbage, k.edits, k.unpack, k.schedule(own))
 	args := make([]string, 0, 9+len(others)+3*len(b.plans))
 	onlyNew := "0"
 	if b.onlyNew {
@@ -346,7 +346,7 @@ func (s *Store) Remove(ctx context.Context, key string) (*scheduler.Plan, error)
 }
 
 func (s *Store) removeInvocation(k *shardKeys, key string, deadline int64, names []string) invocation {
-	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.garbage, k.edits}
+	keys := []string{k.plan(key), k.retry(key), k.index, k.retries, k.backlog, k.changes, k.changed, k.changedOld, k.quarantine, k.garbage, k.edits, k.packed, k.unpack}
 	args := []string{strconv.FormatInt(deadline, 10), key, strconv.Itoa(changesKept)}
 	for _, action := range s.actions() {
 		keys, args = append(keys, k.schedule(action)), append(args, nameOf(action))

@@ -28,6 +28,7 @@ func (s *Store) Promote(ctx context.Context, q scheduler.PromoteRequest) (n int,
 			return n, next, storeError("promote retries", err)
 		}
 		s.settle(ctx, k)
+		s.packSoon(k, q.Lease)
 		if len(found) == 0 {
 			return n, time.Time{}, nil
 		}

@@ -479,7 +479,7 @@ func (s *Store) Beat(ctx context.Context, worker string) error {
 	calls := make([]invocation, len(s.ids))
 	for i, id := range s.ids {
 		k := s.shards[id]
-		calls[i] = invocation{script: s.scripts.beat, keys: []string{k.workers, k.index}, args: []string{worker}}
+		calls[i] = s.beatInvocation(k, worker)
 	}
 	replies, errs := s.runMany(ctx, calls)
 	var first error
@@ -500,6 +500,15 @@ func (s *Store) Beat(ctx context.Context, worker string) error {
 	}
 	s.sayLost(losses)
 	return first
+}
+
+// beatInvocation counts a heartbeat in a shard, and its plans.
+func (s *Store) beatInvocation(k *shardKeys, worker string) invocation {
+	keys := []string{k.workers}
+	for _, action := range s.actions() {
+		keys = append(keys, k.schedule(action))
+	}
+	return invocation{script: s.scripts.beat, keys: keys, args: []string{worker}}
 }
 
 // number reads an integer that a script returned as one, or as text.

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Claims due plans of one action: compares, advances and enqueues in one step.
 -- KEYS  1 leader  2 schedule:<action>  3 index  4 firings:<action>  5 backlog
---       6 changes  7 quarantine  8 workers  9 held:<action>:<worker>  10 edits  11… for
---       each claim, no key twice: plan:<key>, firing:<id>
+--       6 changes  7 quarantine  8 workers  9 held:<action>:<worker>  10 edits  11 unpack
+--       12… for each claim, no key twice: plan:<key>, firing:<id>
 -- ARGV  1 lease's value  2 leader's second  3 skew of the store's clock, ms
 --       4 and 5 backlog's bounds, firings and bytes, 0: none  6 action
 --       7 the latest second that a firing is due at  8 bytes of all the plans
@@ -16,13 +16,12 @@
 -- stay text: to turn one into the other costs as much as a command.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {1} end
 local find, sub, match, action, call = string.find, string.sub, string.match, ARGV[6], redis.call
-local now = call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
+local now = call('TIME'); now = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
 local second = math.min(math.floor(now / 1000), tonumber(ARGV[2]))
 local used = call('HMGET', KEYS[5], action, action .. ':bytes')
 local entries, bytes = tonumber(used[1] or 0), tonumber(used[2] or 0)
 call('LLEN', KEYS[4]); if ARGV[13] ~= '0' then call('HLEN', KEYS[8]); call('HLEN', KEYS[9]) end -- or fails before a plan is renamed
-local count, max_entries, max_bytes = (#KEYS - 10) / 2, tonumber(ARGV[4]), tonumber(ARGV[5])
+local count, max_entries, max_bytes = (#KEYS - 11) / 2, tonumber(ARGV[4]), tonumber(ARGV[5])
 local early = second < tonumber(ARGV[7])
 local tight = max_entries > 0 and entries + count > max_entries or max_bytes > 0 and bytes + ARGV[8] >= max_bytes
 local changes = ' ' .. (call('GET', KEYS[6]) or '0') .. ' '
@@ -32,7 +31,7 @@ local queue, due_again, ended, unscheduled, gone, poison, again, once = {}, {}, 
 for i = 1, count do
   local a = 10 + 4 * i
   local key, head, entry, next = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  local name, answer, rest, fired, status = KEYS[9 + 2 * i], 'C', 56, '1', '0'
+  local name, answer, rest, fired, status = KEYS[10 + 2 * i], 'C', 56, '1', '0'
   local v = redis.pcall('GETRANGE', name, '0', upto)
   local same = type(v) == 'string' and find(v, head, 1, true) == 1
   if same and find(v, '"current_count":', 56, true) == 56 then -- positions: see codec.go
@@ -54,7 +53,7 @@ for i = 1, count do
     if next == '0' then ended[#ended + 1] = key; once[#once + 1] = i
     else
       due_again[#due_again + 1] = next; due_again[#due_again + 1] = key
-      again[#again + 1] = {name, KEYS[10 + 2 * i], rest, string.format('%s%-11s,"current_count":%-10d,"last_timeout":%-11s,"status":%-2s,',
+      again[#again + 1] = {name, KEYS[11 + 2 * i], rest, string.format('%s%-11s,"current_count":%-10d,"last_timeout":%-11s,"status":%-2s,',
         sub(head, 1, 43), next, fired, match(entry, '^%x+ %d+ (%-?%d+)'), status)}
     end
     queue[#queue + 1] = entry .. changes .. next .. ' ' .. fired .. ' ' .. status .. ' ' .. key
@@ -70,11 +69,11 @@ call('SET', KEYS[10], ARGV[12])
 for _, p in ipairs(poison) do
   local kind = call('TYPE', p[2])['ok']
   call('HSET', KEYS[7], p[1], kind == 'string' and 'its beginning cannot be read\n' .. call('GET', p[2]) or 'not a string: ' .. kind .. '\n' .. call('DUMP', p[2]))
-  call('DEL', p[2]); call('ZREM', KEYS[2], p[1]); call('ZREM', KEYS[3], p[1])
+  call('DEL', p[2]); call('ZREM', KEYS[2], p[1]); gone[#gone + 1] = p[1]
 end
 -- The plan becomes the firing's payload, or is copied: what it holds never comes
 -- through Lua, which would hash and keep every long string it sees.
-for _, i in ipairs(once) do call('RENAME', KEYS[9 + 2 * i], KEYS[10 + 2 * i]) end
+for _, i in ipairs(once) do call('RENAME', KEYS[10 + 2 * i], KEYS[11 + 2 * i]) end
 for _, r in ipairs(again) do
   call('COPY', r[1], r[2], 'REPLACE')
   if r[3] == 56 then call('SET', r[1], r[4] .. sub(call('GET', r[1]), 56)) else call('SETRANGE', r[1], '0', r[4]) end
@@ -93,7 +92,8 @@ if #queue > 0 then
 end
 if #due_again > 0 then call('ZADD', KEYS[2], unpack(due_again)) end
 for _, keys in ipairs({ended, gone}) do
-  if #keys > 0 then call('ZREM', KEYS[2], unpack(keys)); call('ZREM', KEYS[3], unpack(keys)) end
+  if #keys > 0 then call('ZREM', KEYS[2], unpack(keys)) end
+  if #keys > 0 and call('ZREM', KEYS[3], unpack(keys)) < #keys then redis.pcall('RPUSH', KEYS[11], unpack(keys)) end
 end
 for _, key in ipairs(unscheduled) do call('ZREM', KEYS[2], key) end
 reply[2] = table.concat(answers)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Puts right an entry of a schedule that was found not to fit its plan.
 -- KEYS  1 plan:<key>  2 schedule:<action> it stands in  3 index  4 quarantine
---       5 schedule:<action> it should stand in  6 edits
+--       5 schedule:<action> it should stand in  6 edits  7 unpack
 -- ARGV  1 key  2 the plan as it was read, '' if there was none  3 why it cannot be
 --       decoded, '' if it can  4 its due second  5 a new value of edits
 -- Returns  {0, 1} if the entry was dropped or corrected, {0, 1, why} if the plan was
@@ -24,5 +24,5 @@ end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[6], ARGV[5])
 redis.call('ZREM', KEYS[2], key)
-redis.call('ZREM', KEYS[3], key)
+if redis.call('ZREM', KEYS[3], key) == 0 then redis.pcall('RPUSH', KEYS[7], key) end
 return reply

@@ -2,7 +2,7 @@
 -- Stores plans of one action, each created or overwritten; overwriting cancels
 -- pending retries.
 -- KEYS  1 index  2 retries  3 backlog  4 changes  5 changed  6 changed:old
---       7 quarantine  8 actions  9 garbage  10 edits  11 schedule:<action>  then the
+--       7 quarantine  8 actions  9 garbage  10 edits  11 unpack  12 schedule:<action>  then the
 --       schedules of m other actions, then 2 a plan, no plan twice: plan:<key>,
 --       retry:<key>
 -- ARGV  1 the store's time after which nothing is stored any more, ms, 0: none
@@ -20,14 +20,14 @@ local t = call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 if ARGV[1] ~= '0' and now > tonumber(ARGV[1]) then return {3} end
 local m = tonumber(ARGV[8])
-local schedules = {[ARGV[6]] = KEYS[11]}
-for a = 1, m do schedules[ARGV[8 + a]] = KEYS[11 + a] end
-local count = (#KEYS - 11 - m) / 2
+local schedules = {[ARGV[6]] = KEYS[12]}
+for a = 1, m do schedules[ARGV[8 + a]] = KEYS[12 + a] end
+local count = (#KEYS - 12 - m) / 2
 local waiting = call('EXISTS', KEYS[2]) == 1
 local answers, cancel, elsewhere, found = {}, {}, {}, {}
 local stored = {S = true, R = true}
 for i = 1, count do
-  local h = redis.pcall('GETRANGE', KEYS[10 + m + 2 * i], '0', '255') -- its head, see codec.go, and its action
+  local h = redis.pcall('GETRANGE', KEYS[11 + m + 2 * i], '0', '255') -- its head, see codec.go, and its action
   answers[i] = 'S'
   if h ~= '' then answers[i] = 'R'; found[i] = true end -- of another type, too
   if type(h) == 'string' and h ~= '' then
@@ -43,20 +43,21 @@ for i = 1, count do
     end
   end
   if waiting and stored[answers[i]] then
-    local r = redis.pcall('HGETALL', KEYS[11 + m + 2 * i])
+    local r = redis.pcall('HGETALL', KEYS[12 + m + 2 * i])
     if r.err or #r > 0 then cancel[i] = r; found[i] = true end
   end
 end
-local values, index, places = {}, {}, {}
+local values, index, places, replaced = {}, {}, {}, {}
 local poisoned = call('EXISTS', KEYS[7]) == 1
 local unfinished = next(found) and tonumber(call('HGET', KEYS[3], ':total') or 0) or 0
 for i = 1, count do
   if stored[answers[i]] then
     local a = 6 + m + 3 * i
     local key, n = ARGV[a], #values
-    values[n + 1], values[n + 2] = KEYS[10 + m + 2 * i], ARGV[a + 2]
+    values[n + 1], values[n + 2] = KEYS[11 + m + 2 * i], ARGV[a + 2]
     index[n + 1], index[n + 2] = '0', key
     places[n + 1], places[n + 2] = ARGV[a + 1], key
+    if answers[i] == 'R' then replaced[#replaced + 1] = key end
     if elsewhere[i] then call('ZREM', elsewhere[i], key) end
     for j = 1, cancel[i] and #cancel[i] or 0, 2 do
       local member, entry = cancel[i][j], cancel[i][j + 1]
@@ -67,7 +68,7 @@ for i = 1, count do
       call('HINCRBY', KEYS[3], ':total', -1)
       call('RPUSH', KEYS[9], sub(entry, 1, 32))
     end
-    if cancel[i] then call('DEL', KEYS[11 + m + 2 * i]) end
+    if cancel[i] then call('DEL', KEYS[12 + m + 2 * i]) end
     if found[i] and unfinished > 0 then call('HSET', KEYS[5], key, call('INCR', KEYS[4])) end
     if poisoned then call('HDEL', KEYS[7], key) end
   end
@@ -76,7 +77,8 @@ if #values > 0 then
   call('MSET', unpack(values))
   local added = call('ZADD', KEYS[1], unpack(index)) -- fewer: a plan was deleted by hand
   if next(found) or 2 * added < #index then call('SET', KEYS[10], ARGV[#ARGV]) end
-  call('ZADD', KEYS[11], unpack(places))
+  if added > #values / 2 - #replaced then redis.pcall('RPUSH', KEYS[11], unpack(replaced)) end -- they are in runs, too
+  call('ZADD', KEYS[12], unpack(places))
   call('SADD', KEYS[8], ARGV[6])
   if ARGV[5] * 1000 <= now + 2000 then call('PUBLISH', ARGV[3], ARGV[4]) end
 end

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Removes a plan and cancels its pending retries.
 -- KEYS  1 plan:<key>  2 retry:<key>  3 index  4 retries  5 backlog  6 changes
---       7 changed  8 changed:old  9 quarantine  10 garbage  11 edits  then the
---       schedules of the actions
+--       7 changed  8 changed:old  9 quarantine  10 garbage  11 edits  12 packed  13 unpack  then
+--       the schedules of the actions
 -- ARGV  1 the store's time after which nothing is removed any more, ms, 0: none
 --       2 key  3 changes remembered  then the actions' names, then a new value of
 --       edits
@@ -22,14 +22,21 @@ if type(v) == 'string' and string.sub(v, 1, 13) == '{"revision":"' then
   action = string.match(v, '^"action":"([^"]*)"', rest)
 end
 local schedules, known = {}, not action
-for a = 12, #KEYS do
-  if ARGV[a - 8] == action then schedules, known = {KEYS[a]}, true break end
+for a = 14, #KEYS do
+  if ARGV[a - 10] == action then schedules, known = {KEYS[a]}, true break end
   schedules[#schedules + 1] = KEYS[a]
 end
 if not known then return {2, action} end
 local retries = redis.pcall('HGETALL', KEYS[2])
 if retries.err then retries = {} end -- of another type
+local function unlist()
+  redis.call('ZREM', KEYS[3], key)
+  for _, s in ipairs(schedules) do redis.call('ZREM', s, key) end
+  local run = redis.pcall('ZRANGE', KEYS[12], '(' .. key .. '\11', '-', 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
+  if run and string.find('\n' .. run .. '\n', '\n' .. key .. '\n', 1, true) then redis.pcall('RPUSH', KEYS[13], key) end
+end
 if not exists and #retries == 0 then
+  unlist() -- what a hand left that deleted the plan
   if redis.call('HDEL', KEYS[9], key) == 1 then return {5} end
   return {1}
 end
@@ -37,8 +44,7 @@ local unfinished = tonumber(redis.call('HGET', KEYS[5], ':total') or 0)
 if exists then
   redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[11], ARGV[#ARGV])
-  redis.call('ZREM', KEYS[3], key)
-  for _, s in ipairs(schedules) do redis.call('ZREM', s, key) end
+  unlist()
 end
 for j = 1, #retries, 2 do
   local was = string.match(retries[j], '^.[^:]*:([^:]*):') or ''

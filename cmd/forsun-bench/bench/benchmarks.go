@@ -261,5 +261,12 @@ func runPending(ctx context.Context, o *options) (*Result, error) {
 	}
 	restart := time.Unix(0, r.probe.last.Load()).Sub(begin).Seconds()
 	res.Restart = &restart
-	return res, nil
+	if o.driver != driverRedis {
+		return res, nil
+	}
+	res.BytesStored = res.BytesPerPlan
+	least, err := o.packed(ctx, r.store)
+	res.RedisBytes = least - before
+	res.BytesPerPlan = float64(res.RedisBytes) / float64(o.plans)
+	return res, err
 }

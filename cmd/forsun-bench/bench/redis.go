@@ -94,6 +94,33 @@ func (o *options) erase(ctx context.Context) error {
 	return store.Erase(ctx)
 }
 
+// packedFor is how long Redis' memory is watched for it to become less.
+const packedFor = 15 * time.Second
+
+// packed waits until the leaders have packed the index, which shows in Redis' memory alone,
+// and returns how much that is.
+func (o *options) packed(ctx context.Context, store scheduler.Store) (least int64, err error) {
+	const little = 64 << 10
+	bar := o.bar(-1, "packing")
+	defer bar.Exit()
+	for since := time.Now(); time.Since(since) < packedFor; {
+		bytes, err := o.memory(ctx, store)
+		if err != nil {
+			return least, err
+		}
+		if least == 0 || bytes < least-little {
+			least, since = bytes, time.Now()
+		}
+		bar.Add(1)
+		select {
+		case <-ctx.Done():
+			return least, context.Cause(ctx)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return least, nil
+}
+
 // memory is what Redis uses, 0 of another store.
 func (o *options) memory(ctx context.Context, store scheduler.Store) (int64, error) {
 	if s, ok := store.(*redisstore.Store); ok {

@@ -23,7 +23,8 @@ type Result struct {
 	Late         *Late    `json:"late_ms"`
 	Early        int64    `json:"early"`
 	Duplicates   int64    `json:"duplicates"`
-	BytesPerPlan float64  `json:"bytes_per_plan"` // in Redis' memory, or on disk
+	BytesPerPlan float64  `json:"bytes_per_plan"`                  // in Redis' memory, or on disk
+	BytesStored  float64  `json:"bytes_per_plan_stored,omitempty"` // in Redis' memory, just stored: before the index was packed
 	DiskBytes    int64    `json:"disk_bytes,omitempty"`
 	RedisBytes   int64    `json:"redis_bytes,omitempty"`
 	RSS          int64    `json:"rss_bytes"`
@@ -70,7 +71,11 @@ func (r *Result) print(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, "disk      %d MB, %.0f bytes a plan\n", r.DiskBytes>>20, r.BytesPerPlan)
 	}
 	if r.DiskBytes == 0 && r.BytesPerPlan > 0 {
-		fmt.Fprintf(w, "redis     %.0f bytes a plan\n", r.BytesPerPlan)
+		fmt.Fprintf(w, "redis     %.0f bytes a plan", r.BytesPerPlan)
+		if r.BytesStored > 0 {
+			fmt.Fprintf(w, ", %.0f just stored, before the index was packed", r.BytesStored)
+		}
+		fmt.Fprintln(w)
 	}
 	if r.Restart != nil {
 		fmt.Fprintf(w, "restart   %.2f s to the first firing\n", *r.Restart)
