@@ -73,6 +73,10 @@
 // of it are the commands; an argument costs 1, and is still cheaper than to cut it out of
 // another in Lua. A new plan costs 28, in batches of 100.
 //
+// The index for listings by prefix is in two parts: index, a sorted set of keys, which
+// creates, claims and removals keep, and packed, runs of keys that the leader makes of
+// them at its leisure, in a fifth of the memory: see pack.go.
+//
 // What is stored has a schema, which stands in the layout; layout.go says how a fleet
 // comes to another one.
 //

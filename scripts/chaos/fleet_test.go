@@ -58,10 +58,14 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// packs has leaders pack the index however few keys there are, of plans that are due in over
+// two seconds, each second: see redisstore/pack.go.
+const packs = "0-2-1"
+
 // buildForsund builds forsund as the first replica. CHAOS_TAGS are build tags, and
 // CHAOS_BUG a defect that is seeded, which a scenario must find: see BUGS.md.
 func buildForsund(path string) error {
-	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld
+	stamps := "-X main.version=" + versionPrefix + nobody + " -X github.com/snower/forsun/redisstore.schemas=" + schemasOld + " -X github.com/snower/forsun/redisstore.packs=" + packs
 	if bug := os.Getenv("CHAOS_BUG"); bug != "" {
 		stamps += " -X github.com/snower/forsun/scheduler.bug=" + bug
 	}

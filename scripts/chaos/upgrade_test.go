@@ -18,9 +18,9 @@ import (
 // oldest and the newest they work with, and the seconds of each step of a raise. See
 // redisstore/layout.go.
 const (
-	schemasOld     = "0000000001-0000000001-0000000001"
-	schemasNew     = "0000000001-0000000002-0000000001" // the next version
-	schemasNewOnly = "0000000002-0000000002-0000000001" // a later one, which has forgotten the old
+	schemasOld     = "0000000002-0000000002-0000000001"
+	schemasNew     = "0000000002-0000000003-0000000001" // the next version
+	schemasNewOnly = "0000000003-0000000003-0000000001" // a later one, which has forgotten the old
 )
 
 // TestC17Upgraded: a fleet behind haproxy is upgraded one by one to a version with a newer
@@ -43,7 +43,7 @@ func TestC17Upgraded(t *testing.T) {
 	f.spread(len(names))
 	base := f.balanceHTTP(servers...)
 	f.client.Bases = func() []string { return []string{base} }
-	f.refused(schemasNewOnly, "what is stored is of schema 1", "this forsun works with schemas 2 to 2", "upgrade every replica to a version in between first")
+	f.refused(schemasNewOnly, "what is stored is of schema 2", "this forsun works with schemas 3 to 3", "upgrade every replica to a version in between first")
 
 	// Of a plan come 1.24 firings.
 	span := pick3(11*time.Second, 20*time.Second, time.Minute)
@@ -51,8 +51,8 @@ func TestC17Upgraded(t *testing.T) {
 	var stops []time.Time
 	for _, name := range names {
 		time.Sleep(time.Until(time.Now().Add(pick3(2*time.Second, 4*time.Second, 12*time.Second)).Truncate(time.Second).Add(10 * time.Millisecond)))
-		if got := f.schema(); got != "1 1" {
-			t.Errorf("with an older replica there the schema is %s, want 1 1", got)
+		if got := f.schema(); got != "2 2" {
+			t.Errorf("with an older replica there the schema is %s, want 2 2", got)
 		}
 		stops = append(stops, time.Now())
 		if err := f.stop(name); err != nil {
@@ -63,7 +63,7 @@ func TestC17Upgraded(t *testing.T) {
 		}
 	}
 	f.rate(stops[0], time.Now(), pick3(0, 800, 2_000))
-	eventually(t, "the schema to be raised", 30*time.Second, func() bool { return f.schema() == "2 2" })
+	eventually(t, "the schema to be raised", 30*time.Second, func() bool { return f.schema() == "3 3" })
 	if left := time.Until(l.end); left < 0 {
 		t.Logf("the schema was raised %s after the load had ended", -left)
 	}
@@ -81,7 +81,7 @@ func TestC17Upgraded(t *testing.T) {
 			t.Errorf("replica %s ran nothing", newer[name])
 		}
 	}
-	f.refused(schemasOld, "what is stored is of schema 2, which versions from schema 2 on can use", "this forsun works with schemas 1 to 1", "use a newer forsun")
+	f.refused(schemasOld, "what is stored is of schema 3, which versions from schema 3 on can use", "this forsun works with schemas 2 to 2", "use a newer forsun")
 	if r, err := f.launch("n", built.variant(t, "n", schemasNewOnly)); err != nil {
 		t.Errorf("a version that has forgotten the old schema: %v", err)
 	} else if err := f.stop(r.name); err != nil {

@@ -14,18 +14,19 @@ import (
 // scheduler: by the names and types of its keys.
 type Stock struct {
 	Plans, Indexed, Quarantined map[string]bool
-	Scheduled                   map[string]int // in how many schedules a plan stands
+	Leaving                     map[string]bool // the index, as soon as its leader comes to it
+	Scheduled                   map[string]int  // in how many schedules a plan stands
 	// Underway is what is there of firings that are not finished, and its size. What
 	// goes by itself is none of it: it was stored for a claim that was not made.
 	Underway []string
 }
 
 func newStock() *Stock {
-	return &Stock{Plans: make(map[string]bool), Indexed: make(map[string]bool), Quarantined: make(map[string]bool), Scheduled: make(map[string]int)}
+	return &Stock{Plans: make(map[string]bool), Indexed: make(map[string]bool), Quarantined: make(map[string]bool), Leaving: make(map[string]bool), Scheduled: make(map[string]int)}
 }
 
 // stockScript returns a list for each key of a shard that does not go by itself: its
-// name after the shard's, its size, and the members of index, schedules and quarantine.
+// name after the shard's, its size, and the members of index and packed, unpack, schedules and quarantine.
 const stockScript = `local all = {}
 for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
   local name, kind, size, members = string.sub(key, #KEYS[1] + 1), redis.call('TYPE', key).ok, 0, {}
@@ -34,7 +35,8 @@ for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
   elseif kind == 'hash' then size = redis.call('HLEN', key)
   elseif kind == 'set' then size = redis.call('SCARD', key)
   elseif kind == 'zset' then size = redis.call('ZCARD', key) end
-  if name == 'index' or string.find(name, '^schedule:') then members = redis.call('ZRANGE', key, 0, -1)
+  if name == 'index' or name == 'packed' or string.find(name, '^schedule:') then members = redis.call('ZRANGE', key, 0, -1)
+  elseif name == 'unpack' then members = redis.call('LRANGE', key, 0, -1)
   elseif name == 'quarantine' then members = redis.call('HKEYS', key) end
   if redis.call('PTTL', key) < 0 then all[#all + 1] = {name, tostring(size), members} end
 end
@@ -97,6 +99,16 @@ func (s *Stock) count(shard, name, size string, members []string) {
 	case name == "index":
 		for _, m := range members {
 			s.Indexed[m] = true
+		}
+	case name == "packed":
+		for _, run := range members {
+			for _, key := range strings.Split(run, "\n") {
+				s.Indexed[key] = true
+			}
+		}
+	case name == "unpack":
+		for _, m := range members {
+			s.Leaving[m] = true
 		}
 	case name == "quarantine":
 		for _, m := range members {
@@ -173,7 +185,7 @@ func (j *Journal) Account(s *Stock, until, now int64) *Account {
 		}
 	}
 	for key := range s.Indexed {
-		if !s.Plans[key] {
+		if !s.Plans[key] && !s.Leaving[key] {
 			problem("%s: in the index, and not stored", key)
 		}
 	}

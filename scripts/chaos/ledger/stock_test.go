@@ -33,6 +33,8 @@ func TestAccount(t *testing.T) {
 			"created 5 = live 3 + finished 1 + removed 1 + quarantined 0, which is 5; stored are 4 plans, and 0 in quarantine\nother: stored, and was never asked for",
 		},
 		{"not in the index", func(s *Stock) { delete(s.Indexed, "later") }, "later: stored, and not in the index"},
+		{"on its way out of the index", func(s *Stock) { s.Indexed["once"], s.Leaving["once"] = true, true }, ""},
+		{"in the index for good", func(s *Stock) { s.Indexed["once"] = true }, "once: in the index, and not stored"},
 		{"in no schedule", func(s *Stock) { delete(s.Scheduled, "later") }, "later: stored, and in 0 schedules"},
 		{"in two schedules", func(s *Stock) { s.Scheduled["later"] = 2 }, "later: stored, and in 2 schedules"},
 		{"in quarantine", func(s *Stock) {
@@ -95,18 +97,19 @@ func TestTakeStock(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, command := range []string{
-		"SET s:{0}:plan:a x", "SET s:{0}:plan:b x", "ZADD s:{0}:index 0 a 0 c", "ZADD s:{0}:schedule:http 5 a 6 b", "ZADD s:{0}:schedule:redis 5 b",
+		"SET s:{0}:plan:a x", "SET s:{0}:plan:b x", "ZADD s:{0}:index 0 a 0 c", "RPUSH s:{0}:unpack e", "ZADD s:{0}:schedule:http 5 a 6 b", "ZADD s:{0}:schedule:redis 5 b",
 		"HSET s:{0}:quarantine q why", "RPUSH s:{0}:firings:http 1 2", "HSET s:{0}:held:http:w 1 2", "SET s:{0}:firing:id x", "ZADD s:{0}:retries 1 m",
 		"SET s:{0}:leader x", "SET s:{0}:bundle:t x PX 60000", "SET s:{1}:plan:d x", "SET s:{2}:plan:e x",
 	} {
 		redistest.Do(t, server.Addr, strings.Fields(command)...)
 	}
+	redistest.Do(t, server.Addr, "ZADD", "s:{0}:packed", "0", "d\ne", "0", "f")
 	s, err := TakeStock(t.Context(), server.Addr, "s:{0}:", "s:{1}:")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprint(s.Plans, s.Indexed, s.Scheduled, s.Quarantined)
-	if want := "map[a:true b:true d:true] map[a:true c:true] map[a:1 b:2] map[q:true]"; got != want {
+	got := fmt.Sprint(s.Plans, s.Indexed, s.Leaving, s.Scheduled, s.Quarantined)
+	if want := "map[a:true b:true d:true] map[a:true c:true d:true e:true f:true] map[e:true] map[a:1 b:2] map[q:true]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for _, want := range []string{"s:{0}:firings:http (2)", "s:{0}:held:http:w (1)", "s:{0}:firing:id (1)", "s:{0}:retries (1)"} {
