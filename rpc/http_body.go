@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/snower/forsun/rpc/jsonwalk"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/line"
 )
@@ -94,13 +95,13 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 	var requests []scheduler.Request
 	var err error // of the first that is wrong, unless there are too many
 	n := 0
-	for at := next(body, 1); body[at] != ']'; n++ {
+	for at := jsonwalk.Next(body, 1); body[at] != ']'; n++ {
 		end := 0
 		switch {
 		case err != nil || n >= maxBodyPlans:
-			end = valueEnd(body, at)
+			end = jsonwalk.ValueEnd(body, at)
 		case body[at] != '{':
-			err, end = notJSON, valueEnd(body, at)
+			err, end = notJSON, jsonwalk.ValueEnd(body, at)
 		default:
 			end = o.read(body, at)
 			var r scheduler.Request
@@ -112,7 +113,7 @@ func jsonRequests(body []byte, put bool) ([]scheduler.Request, error) {
 			}
 			requests = append(requests, r)
 		}
-		at = next(body, end)
+		at = jsonwalk.Next(body, end)
 	}
 	if n > maxBodyPlans {
 		return nil, &scheduler.FieldError{
@@ -186,7 +187,7 @@ func (o *object) text(f field, fallback string) (string, error) {
 	if raw == nil {
 		return fallback, nil
 	}
-	s, ok := unquote(raw)
+	s, ok := jsonwalk.Unquote(raw)
 	if !ok {
 		return "", badJSONField(scheduler.ErrField, fieldNames[f], raw, "a string")
 	}
@@ -199,7 +200,7 @@ func (o *object) number(f field, fallback int) (int, error) {
 	if raw == nil {
 		return fallback, nil
 	}
-	text, ok := unquote(raw)
+	text, ok := jsonwalk.Unquote(raw)
 	if text = strings.TrimSpace(text); !ok {
 		text = string(raw)
 	}
@@ -224,11 +225,11 @@ func (o *object) params() (map[string]string, error) {
 	if raw[0] != '{' {
 		return nil, badJSONField(scheduler.ErrParams, "params", raw, "an object of strings")
 	}
-	for quoted, value := range members(raw) {
-		name, _ := unquote(quoted)
+	for quoted, value := range jsonwalk.Members(raw) {
+		name, _ := jsonwalk.Unquote(quoted)
 		switch value[0] {
 		case '"':
-			params[name], _ = unquote(value)
+			params[name], _ = jsonwalk.Unquote(value)
 		case '{', '[', 'n':
 			// The value may be a secret: it is not shown.
 			return nil, badJSONField(scheduler.ErrParams, "params."+scheduler.Shorten(name, 64), nil, "a string, a number or a boolean")
