@@ -15,6 +15,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -102,6 +103,7 @@ func Run(ctx context.Context, args []string, p Process) int {
 type session struct {
 	opts    *Options
 	client  *client.Client
+	dialing client.Options // of client, for more of them
 	process Process
 
 	in         *bufio.Reader // standard input
@@ -123,6 +125,7 @@ func newSession(o *Options, p Process) *session {
 	return &session{
 		opts:       o,
 		client:     client.New(copts),
+		dialing:    copts,
 		process:    p,
 		in:         bufio.NewReaderSize(p.Stdin, 64<<10),
 		onTerminal: isTerminal(p.Stdin) && isTerminal(p.Stdout),
@@ -188,9 +191,18 @@ var errLineTooLong = fmt.Errorf("longer than %d bytes", maxLine)
 // readLine reads the next line, without its end. A line that is too long is
 // skipped, with errLineTooLong. At the end of the input the error is io.EOF.
 func readLine(r *bufio.Reader) (string, error) {
+	b, err := readBytes(r)
+	return string(b), err
+}
+
+// readBytes is readLine, for a line that is needed only until the next is read.
+func readBytes(r *bufio.Reader) ([]byte, error) {
 	var b []byte
 	for tooLong := false; ; {
 		part, err := r.ReadSlice('\n')
+		if err == nil && len(b) == 0 && !tooLong {
+			return bytes.TrimRight(part, "\r\n"), nil
+		}
 		if len(b)+len(part) > maxLine {
 			tooLong, b = true, nil
 		}
@@ -200,13 +212,13 @@ func readLine(r *bufio.Reader) (string, error) {
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 		case errors.Is(err, io.EOF) && len(b) == 0 && !tooLong:
-			return "", io.EOF
+			return nil, io.EOF
 		case err != nil && !errors.Is(err, io.EOF):
-			return "", err
+			return nil, err
 		case tooLong:
-			return "", errLineTooLong
+			return nil, errLineTooLong
 		default:
-			return strings.TrimRight(string(b), "\r\n"), nil
+			return bytes.TrimRight(b, "\r\n"), nil
 		}
 	}
 }

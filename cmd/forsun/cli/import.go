@@ -16,6 +16,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/snower/forsun/cmd/forsun/migrate"
+	"github.com/snower/forsun/rpc/client"
 	"github.com/snower/forsun/rpc/wire"
 	"github.com/snower/forsun/scheduler"
 	"github.com/snower/forsun/scheduler/line"
@@ -37,10 +38,9 @@ func runImport(ctx context.Context, s *session, args []string) error {
 		return err
 	}
 	im := &importer{
-		s: s, name: name, bar: progressBar(s.err, -1, "import", true, false),
+		s: s, name: name, bar: progressBar(s.err, -1, "import", true, false), next: new(shipment),
 		target: migrate.NewTarget(s.client, scheduler.RestoreOptions{Replace: values["--replace"] != ""}),
 	}
-	im.next = im.gather()
 	r := s.in
 	if name == "-" {
 		if s.onTerminal && len(s.opts.Words) == 0 {
@@ -59,6 +59,7 @@ func runImport(ctx context.Context, s *session, args []string) error {
 		}
 	}
 	err = im.read(ctx, r)
+	im.close()
 	im.bar.Clear()
 	if s.opts.Output == outputJSON {
 		writeJSON(s.out, importReport{Failed: im.failed, Stored: im.stored, There: im.there, Fired: im.fired})
@@ -101,16 +102,16 @@ func progressBar(w io.Writer, size int64, what string, inBytes, visible bool) *p
 		progressbar.OptionClearOnFinish())
 }
 
-// importer stores the plans of a file. While the server stores some, the next are read: of
-// a file of plain lines that is a good part of the work.
+// importer stores the plans of a file. While the server stores some, the next are read.
 type importer struct {
 	s      *session
 	name   string // of the file, for messages
 	bar    *progressbar.ProgressBar
 	target *migrate.Target
 
-	next *shipment // being gathered
-	sent *shipment // on its way; nil: none
+	next     *shipment   // being gathered
+	underWay []*shipment // on their way, in the order of their lines
+	lanes    []*lane     // those that no shipment has
 
 	begun int // line of the header of the export --ndjson that is read; 0: none
 	count int // records since
@@ -118,45 +119,11 @@ type importer struct {
 	stored, there, fired, failed, reported int
 }
 
-// shipment is some lines of a file, stored together.
-type shipment struct {
-	s      *session
-	target *migrate.Target
-
-	batch   []numbered
-	records []numberedPlan // lines of export --ndjson
-	lines   []report
-
-	stored, there, fired, failed int
-
-	done chan struct{} // closed once err and all else is final
-	err  error         // what ends the import
-}
-
-// numberedPlan is the record of a line.
-type numberedPlan struct {
-	line int
-	plan *scheduler.Plan
-}
-
-// numbered is the plan of a line.
-type numbered struct {
-	line    int
-	request scheduler.Request
-}
-
-// report says why a line is not stored, or not surely.
-type report struct {
-	line    int
-	code    wire.Code
-	message string
-}
-
 // read stores the plans of all lines. What is wrong with a line is reported; an
 // error is what ended the import.
 func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 	for n := 1; ; n++ {
-		text, err := readLine(r)
+		text, err := readBytes(r)
 		if errors.Is(err, io.EOF) {
 			if im.begun > 0 {
 				im.next.refuse(n, badRecord("end of the file", fmt.Sprintf("here, after %d plans", im.count),
@@ -168,20 +135,12 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 		switch {
 		case errors.Is(err, errLineTooLong):
 			im.next.failed++
-			im.next.lines = append(im.next.lines, report{n, wire.TooLarge, "the line is " + err.Error()})
+			im.next.refuse(n, &client.Error{Code: wire.TooLarge, Message: "the line is " + err.Error()}, "")
 		case err != nil:
 			im.next.refuse(n, err, "; the import stops here")
 			return im.finish(ctx)
 		default:
-			if kind := recordKind([]byte(text)); kind != "" {
-				err = im.record(ctx, n, kind, []byte(strings.TrimSpace(text)))
-			} else {
-				var request scheduler.Request
-				var ok bool
-				if request, ok, err = parseImportLine(text); err == nil && ok {
-					im.next.batch = append(im.next.batch, numbered{n, request})
-				}
-			}
+			err = im.line(ctx, n, text)
 			if err != nil {
 				im.next.failed++
 				im.next.refuse(n, err, "")
@@ -195,52 +154,140 @@ func (im *importer) read(ctx context.Context, r *bufio.Reader) error {
 	}
 }
 
-// gather begins a shipment.
-func (im *importer) gather() *shipment { return &shipment{s: im.s, target: im.target} }
+// line reads a line.
+func (im *importer) line(ctx context.Context, n int, text []byte) error {
+	if r, ok := readPlain(text); ok && r.Forsun == recordPlan {
+		p, err := r.plan()
+		return im.plan(n, p, err)
+	} else if ok {
+		j := r.request()
+		im.next.batch = append(im.next.batch, numbered{n, j.request()})
+		return nil
+	}
+	if kind := recordKind(text); kind != "" {
+		return im.record(ctx, n, kind, bytes.TrimSpace(text))
+	}
+	request, ok, err := parseImportLine(string(text))
+	if err == nil && ok {
+		im.next.batch = append(im.next.batch, numbered{n, request})
+	}
+	return err
+}
+
+// plan takes the plan of a record, or what is wrong with it.
+func (im *importer) plan(n int, p *scheduler.Plan, err error) error {
+	im.count++
+	if err == nil {
+		im.next.records = append(im.next.records, numberedPlan{n, p})
+	}
+	return err
+}
 
 // finish sends what is gathered and waits for all.
 func (im *importer) finish(ctx context.Context) error {
 	if err := im.send(ctx); err != nil {
 		return err
 	}
-	return im.wait()
+	return im.wait(len(im.underWay))
 }
 
-// send begins to store what is gathered, once what was sent before is stored: of two plans
-// with one key the later one stays.
+// maxUnderWay is how many shipments are stored at a time: the server reads one while it writes
+// another, and a third is there when one of them is done. More gain nothing.
+const maxUnderWay = 3
+
+// send begins to store what is gathered, beside what is under way. Of two plans with one key
+// the later one stays, or the earlier one if nothing is replaced: a shipment that has a key
+// of another waits for it.
 func (im *importer) send(ctx context.Context) error {
-	if err := im.wait(); err != nil {
+	for len(im.underWay) > 0 && im.underWay[0].isDone() {
+		if err := im.wait(1); err != nil {
+			return err
+		}
+	}
+	sh := im.next
+	im.next = new(shipment)
+	sh.noteKeys()
+	ahead := max(len(im.underWay)-maxUnderWay+1, 0) // are to be done before it
+	for i, other := range im.underWay {
+		if i >= ahead && other.shares(sh) {
+			ahead = i + 1
+		}
+	}
+	if err := im.wait(ahead); err != nil {
 		return err
 	}
-	im.sent, im.next = im.next, im.gather()
-	im.sent.done = make(chan struct{})
-	go im.sent.run(ctx)
+	sh.lane = im.lane()
+	sh.done = make(chan struct{})
+	ctx, sh.stop = context.WithCancel(ctx)
+	im.underWay = append(im.underWay, sh)
+	go sh.run(ctx, im.s.process.Interrupt)
 	return nil
 }
 
-// wait waits for what was sent and prints what is to be told about it, in the order of the
-// lines.
-func (im *importer) wait() error {
-	sh := im.sent
-	if sh == nil {
-		return nil
+// lane returns a connection that is free, which may be a new one.
+func (im *importer) lane() *lane {
+	if n := len(im.lanes); n > 0 {
+		l := im.lanes[n-1]
+		im.lanes = im.lanes[:n-1]
+		return l
 	}
-	<-sh.done
-	im.sent = nil
+	if len(im.underWay) == 0 {
+		return &lane{im.s.client, im.target}
+	}
+	c := client.New(im.s.dialing)
+	return &lane{c, im.target.Over(c)}
+}
+
+// wait waits for the first n of the shipments under way and prints what is to be told about
+// them, in the order of the lines. After an error nothing is known of those that follow.
+func (im *importer) wait(n int) error {
+	for range n {
+		sh := im.underWay[0]
+		<-sh.done
+		im.underWay = im.underWay[1:]
+		sh.stop()
+		im.lanes = append(im.lanes, sh.lane)
+		im.tell(sh)
+		if sh.err != nil {
+			return sh.err
+		}
+	}
+	return nil
+}
+
+// tell counts what became of a shipment and prints what is to be told about it.
+func (im *importer) tell(sh *shipment) {
 	im.stored, im.there, im.fired, im.failed = im.stored+sh.stored, im.there+sh.there, im.fired+sh.fired, im.failed+sh.failed
 	slices.SortStableFunc(sh.lines, func(a, b report) int { return a.line - b.line })
 	if len(sh.lines) > 0 {
 		im.bar.Clear()
 	}
 	for _, r := range sh.lines {
+		code, message := im.s.describe(r.err)
+		message += r.more
 		if im.s.opts.Output == outputJSON {
-			writeJSON(im.s.err, jsonError{Code: r.code, Message: r.message, Line: r.line})
+			writeJSON(im.s.err, jsonError{Code: code, Message: message, Line: r.line})
 		} else {
-			fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, r.line, withCode(r.code, r.message))
+			fmt.Fprintf(im.s.err, "%s:%d: %s\n", im.name, r.line, withCode(code, message))
 		}
 	}
 	im.reported += len(sh.lines)
-	return sh.err
+}
+
+// close cuts off what is still under way, of which nothing is told, and closes the connections.
+func (im *importer) close() {
+	for _, sh := range im.underWay {
+		sh.stop()
+	}
+	for _, sh := range im.underWay {
+		<-sh.done
+		im.lanes = append(im.lanes, sh.lane)
+	}
+	for _, l := range im.lanes {
+		if l.client != im.s.client {
+			l.client.Close()
+		}
+	}
 }
 
 // record reads a line of export --ndjson.
@@ -248,11 +295,7 @@ func (im *importer) record(ctx context.Context, n int, kind string, text []byte)
 	switch kind {
 	case recordPlan:
 		p, err := parsePlanRecord(text)
-		im.count++
-		if err == nil {
-			im.next.records = append(im.next.records, numberedPlan{n, p})
-		}
-		return err
+		return im.plan(n, p, err)
 	case recordHeader:
 		var h headerRecord
 		if err := parseRecord(text, &h); err != nil {
@@ -347,104 +390,16 @@ func parseJSONRequest(text []byte) (scheduler.Request, error) {
 			Kind: scheduler.ErrField, Field: "line", Value: err.Error(), Allowed: "a JSON object as export -o json writes it, or a line as set takes it",
 		}
 	}
+	return j.request(), nil
+}
+
+// request returns the request that j is.
+func (j *jsonRequest) request() scheduler.Request {
 	r := scheduler.Request{Key: j.Key, Action: j.Action, Params: j.Params, Schedule: scheduler.Schedule{
 		Kind: scheduler.Calendar, Second: j.Second, Minute: j.Minute, Hour: j.Hour, Day: j.Day, Month: j.Month, Week: j.Week,
 	}}
 	if j.IsTimeOut {
 		r.Schedule.Kind, r.Schedule.Count = scheduler.Timeout, j.Count
 	}
-	return r, nil
-}
-
-// run stores all of it. Only meanwhile an interrupt is waited for: while nothing is sent it
-// ends the process.
-func (sh *shipment) run(ctx context.Context) {
-	defer close(sh.done)
-	ctx, stop := sh.s.process.Interrupt(ctx)
-	defer stop()
-	if sh.err = sh.store(ctx, sh.batch); sh.err == nil {
-		sh.err = sh.restore(ctx)
-	}
-}
-
-// store stores plans. The server refuses a request for one bad plan in it: then
-// the halves are tried, down to the bad ones, so that all others are stored.
-func (sh *shipment) store(ctx context.Context, batch []numbered) error {
-	if len(batch) == 0 {
-		return nil
-	}
-	requests := make([]scheduler.Request, len(batch))
-	for i, b := range batch {
-		requests[i] = b.request
-	}
-	results, err := sh.s.client.CreateMany(ctx, requests)
-	for i, r := range results {
-		if storedOf(r) {
-			sh.stored++
-		} else {
-			sh.failed++
-		}
-		if r.Err != nil {
-			sh.refuse(batch[i].line, r.Err, "")
-		}
-	}
-	rest := batch[len(results):]
-	switch {
-	case err == nil:
-		return nil
-	case !planError(err):
-		sh.refuse(rest[0].line, err, "; the import stops here")
-		return err
-	case len(rest) == 1:
-		sh.failed++
-		sh.refuse(rest[0].line, err, "")
-		return nil
-	}
-	half := len(rest) / 2
-	if err := sh.store(ctx, rest[:half]); err != nil {
-		return err
-	}
-	return sh.store(ctx, rest[half:])
-}
-
-// restore stores records.
-func (sh *shipment) restore(ctx context.Context) error {
-	plans := make([]*scheduler.Plan, len(sh.records))
-	for i, r := range sh.records {
-		plans[i] = r.plan
-	}
-	answers, err := sh.target.Store(ctx, plans)
-	var stop error
-	for i, a := range answers {
-		n := sh.records[i].line
-		switch a.State {
-		case migrate.Stored:
-			sh.stored++
-		case migrate.Exists:
-			sh.there++
-		case migrate.Fired:
-			sh.fired++
-		case migrate.Refused:
-			sh.failed++
-			if !planError(a.Err) {
-				stop = a.Err
-			}
-		default: // no answer
-			sh.refuse(n, err, "; the import stops here: it may be run again")
-			return err
-		}
-		if a.Err != nil {
-			sh.refuse(n, a.Err, "")
-		}
-	}
-	if err == nil {
-		err = stop // the store's: it would say the same to all that follow
-	}
-	return err
-}
-
-// refuse notes why a line is not stored, or not surely.
-func (sh *shipment) refuse(n int, err error, more string) {
-	code, message := sh.s.describe(err)
-	sh.lines = append(sh.lines, report{n, code, message + more})
+	return r
 }

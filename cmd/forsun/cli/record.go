@@ -93,13 +93,23 @@ func badRecord(field, value, allowed string) error {
 	return &scheduler.FieldError{Kind: scheduler.ErrField, Field: field, Value: value, Allowed: allowed}
 }
 
+// openPlan returns a plan of which nothing is given.
+func openPlan() jsonPlan {
+	const open = scheduler.Any
+	return jsonPlan{Second: open, Minute: open, Hour: open, Day: open, Month: open, Week: open}
+}
+
 // parsePlanRecord reads a plan.
 func parsePlanRecord(text []byte) (*scheduler.Plan, error) {
-	const open = scheduler.Any
-	r := planRecord{jsonPlan: jsonPlan{Second: open, Minute: open, Hour: open, Day: open, Month: open, Week: open}}
+	r := planRecord{jsonPlan: openPlan()}
 	if err := parseRecord(text, &r); err != nil {
 		return nil, err
 	}
+	return r.plan()
+}
+
+// plan returns the plan that r is of.
+func (r *planRecord) plan() (*scheduler.Plan, error) {
 	if r.Status < -1 || r.Status > 1 {
 		return nil, badRecord("status", fmt.Sprint(r.Status), "-1, 0, 1")
 	}

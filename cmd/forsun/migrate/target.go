@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"hash/fnv"
+	"sync"
 	"time"
 
 	"github.com/snower/forsun/rpc/client"
@@ -14,13 +15,23 @@ import (
 type Target struct {
 	client *client.Client
 	opts   scheduler.RestoreOptions
+	past   *past
+}
 
-	fired map[uint64]int64 // newest due second that was fired there, by a hash of the key; nil: not read yet
+// past is what a target has fired.
+type past struct {
+	mu    sync.Mutex
+	fired map[uint64]int64 // newest due second, by a hash of the key; nil: not read yet
 }
 
 // NewTarget returns a Target.
 func NewTarget(c *client.Client, o scheduler.RestoreOptions) *Target {
-	return &Target{client: c, opts: o}
+	return &Target{client: c, opts: o, past: new(past)}
+}
+
+// Over returns a Target that is t over another connection: both may be used at a time.
+func (t *Target) Over(c *client.Client) *Target {
+	return &Target{client: c, opts: t.opts, past: t.past}
 }
 
 // State is what became of a plan.
@@ -85,7 +96,9 @@ func (t *Target) Store(ctx context.Context, plans []*scheduler.Plan) ([]Answer, 
 
 // hasFired says whether the target has fired p at its next time, or after it.
 func (t *Target) hasFired(ctx context.Context, p *scheduler.Plan) (bool, error) {
-	if t.fired == nil {
+	t.past.mu.Lock()
+	defer t.past.mu.Unlock()
+	if t.past.fired == nil {
 		fired := make(map[uint64]int64)
 		note := func(key string, due int64) {
 			if h := hash(key); fired[h] < due {
@@ -104,9 +117,9 @@ func (t *Target) hasFired(ctx context.Context, p *scheduler.Plan) (bool, error) 
 			}
 			note(d.Plan.Key, d.Due)
 		}
-		t.fired = fired
+		t.past.fired = fired
 	}
-	return t.fired[hash(p.Key)] >= p.Due, nil
+	return t.past.fired[hash(p.Key)] >= p.Due, nil
 }
 
 func hash(key string) uint64 {
