@@ -63,6 +63,9 @@ func openLog(o *Options, stderr *os.File, env func(string) (string, bool)) (zero
 		NoColor:    noColor != "" || file != nil || !isTerminal(stderr),
 		TimeFormat: "2006-01-02 15:04:05.000",
 	}
+	if console.NoColor {
+		return newLogger(plainText{console}, o.LogLevel), file, nil
+	}
 	return newLogger(console, o.LogLevel), file, nil
 }
 
