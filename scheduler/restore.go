@@ -32,10 +32,11 @@ func (s *Service) Restore(ctx context.Context, plans []*Plan, o RestoreOptions) 
 	}
 	now := s.clock.Now()
 	errs := make([]error, len(plans))
-	var good []*Plan
-	var index []int
+	good, index := make([]*Plan, 0, len(plans)), make([]int, 0, len(plans))
 	seen := make(map[string]bool, len(plans))
+	var drawn draw
 	for i, p := range plans {
+		p.Revision = drawn.revision(len(plans) - i)
 		switch err := s.restorable(ctx, p, now); {
 		case err != nil:
 			errs[i] = err
@@ -99,7 +100,6 @@ func (s *Service) restorable(ctx context.Context, p *Plan, now time.Time) error 
 		return fieldError(ErrField, "created_time", strconv.FormatInt(at, 10), "seconds from 0 up to the year 9999")
 	}
 	p.Created = p.Created.Truncate(time.Millisecond)
-	p.Revision = NewRevision()
 	return nil
 }
 
