@@ -159,6 +159,9 @@ func (c *checker) look(key string) (p planState, err error) {
 // wrong tells what does not fit together, "" if all does.
 func (p planState) wrong() (kind, string) {
 	atRest := kind{"entries without a plan", "the leader clears it when it comes to it; Remove of the key does, too"}
+	if len(p.schedules) == 0 {
+		atRest.advice = "remove the key: that clears it, and nothing else does"
+	}
 	switch {
 	case p.stored == "" && p.place == inIndex:
 		return atRest, "it stands in the index, and there is no such plan"

@@ -29,12 +29,14 @@ import (
 //
 // Only the leader moves keys and changes runs, under its lease (pack.lua), and what it
 // read is still so when it does; so that a plan stands in index or in a run at any moment,
-// and list.lua reads both at one.
+// and list.lua reads both at one. It does one step after the other, and one whose answer
+// does not come has ended before the next (swap): it would not see all that has changed.
 const (
 	runKeys  = 16
 	runBytes = 1024 // of a run of more than one key
 
 	packBatch = 500                  // keys at a time
+	packBytes = 32 << 10             // of these keys; longer ones hold up Redis longer
 	packRest  = 4                    // how many times as long as a step takes the leader then rests
 	packLeast = 5 * time.Millisecond // but this long at least
 	packLook  = time.Second          // between looks at whether there is anything to do
@@ -82,7 +84,7 @@ type packing struct {
 // packSoon packs and unpacks beside its caller, under the lease, if there is anything to
 // do. Its caller is inside the store.
 func (s *Store) packSoon(k *shardKeys, lease scheduler.Lease) {
-	if s.effect().schema < packSince || k.packing.underWay.Load() {
+	if k.packing.underWay.Load() {
 		return
 	}
 	now := int64(time.Since(s.opened))
@@ -115,7 +117,7 @@ func (s *Store) packAll(ctx context.Context, k *shardKeys, lease scheduler.Lease
 				return err
 			}
 		}
-		sweep := p.cursor != "" || keys > p.opts.over && (last == 0 || time.Since(s.opened)-time.Duration(last) > p.opts.pause)
+		sweep := p.cursor != "" || s.effect().schema >= packSince && keys > p.opts.over && (last == 0 || time.Since(s.opened)-time.Duration(last) > p.opts.pause)
 		switch {
 		case sweep && waiting < 2*packBatch: // else they come faster than they go
 			if err := p.step(ctx, p.pack); err != nil {
@@ -169,9 +171,11 @@ func (p *packer) step(ctx context.Context, run func(context.Context) error) erro
 	return sleep(ctx, max(packRest*time.Since(began), packLeast))
 }
 
-// pack moves the keys behind the cursor into runs, and the cursor behind them.
+// pack moves the keys behind the cursor into runs, and the cursor behind them. Where keys
+// come and go so fast that none of the tries fits, they stay for another sweep.
 func (p *packer) pack(ctx context.Context) error {
-	const tries = 3 // keys come and go meanwhile
+	const tries = 3
+	next := ""
 	lower := "-"
 	if p.cursor != "" {
 		lower = "(" + p.cursor
@@ -181,9 +185,9 @@ func (p *packer) pack(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		next := ""
-		if len(keys) == packBatch {
-			next = keys[packBatch-1]
+		next = ""
+		if n := fitting(keys); n == packBatch || n < len(keys) {
+			keys, next = keys[:n], keys[n-1]
 		}
 		if keys, err = p.notSoon(ctx, keys); err != nil {
 			return err
@@ -194,16 +198,23 @@ func (p *packer) pack(ctx context.Context) error {
 				return err
 			}
 		}
-		if p.cursor = next; done {
-			return nil
-		}
-		if lower == "-" {
-			p.cursor = ""
-		} else {
-			p.cursor = lower[1:]
+		if done {
+			break
 		}
 	}
+	p.cursor = next
 	return nil
+}
+
+// fitting is how many of the keys, the first ones, are moved in one step.
+func fitting(keys []string) int {
+	size := 0
+	for i, key := range keys {
+		if size += len(key); i > 0 && size > packBytes {
+			return i
+		}
+	}
+	return len(keys)
 }
 
 // notSoon are the keys whose plans are not due soon.
@@ -278,6 +289,7 @@ func (p *packer) unpack(ctx context.Context) error {
 	if err != nil || len(waiting) == 0 {
 		return err
 	}
+	waiting = waiting[:fitting(waiting)]
 	keys := slices.Clone(waiting)
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
@@ -378,21 +390,32 @@ func appendRuns(runs, keys []string) []string {
 	return runs
 }
 
-// swap runs pack.lua.
+// swap runs pack.lua. With an error it has run, or will not any more: what of ctx is left
+// is waited for.
 func (p *packer) swap(ctx context.Context, unpacked int, stay, keys, old, runs []string) (done bool, err error) {
 	declared := append(make([]string, 0, 4+len(stay)), p.k.leader, p.k.index, p.k.packed, p.k.unpack)
 	for _, key := range stay {
 		declared = append(declared, p.k.plan(key))
 	}
-	args := append(make([]string, 0, 4+len(stay)+len(keys)+len(old)+len(runs)),
+	deadline, err := p.s.redisDeadlineAt(ctx, p.k.id)
+	if err != nil {
+		return false, err
+	}
+	args := append(make([]string, 0, 5+len(stay)+len(keys)+len(old)+len(runs)), strconv.FormatInt(deadline, 10),
 		p.lease.Value, strconv.Itoa(unpacked), strconv.Itoa(len(keys)), strconv.Itoa(len(old)))
 	args = slices.Concat(args, stay, keys, old, runs)
 	r, err := p.s.run(ctx, invocation{script: p.s.scripts.pack, keys: declared, args: args})
 	switch {
 	case err != nil:
+		if deadline != 0 && !p.s.surelyNotSent(err) {
+			<-ctx.Done()
+		}
 		return false, err
 	case r.status == statusFenced:
 		return false, scheduler.ErrFenced
+	case r.status == statusLate:
+		p.s.forgetTime(p.k.id) // if Redis' clock was set; else ctx ends
+		return false, nil
 	}
 	n, err := firstNumber(r)
 	return n == 1, err

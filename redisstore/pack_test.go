@@ -54,6 +54,12 @@ func (b *bench) runs() [][]string {
 	return runs
 }
 
+// places are what stands in index, packed and unpack.
+func (b *bench) places() string {
+	b.Helper()
+	return fmt.Sprintf("%q %q %q", b.redis("ZRANGE", b.k.index, "0", "-1"), b.redis("ZRANGE", b.k.packed, "0", "-1"), b.redis("LRANGE", b.k.unpack, "0", "-1"))
+}
+
 // listed returns the keys of all plans with a prefix, from pages of a size.
 func (b *bench) listed(prefix string, limit int) []string {
 	b.Helper()
@@ -263,10 +269,7 @@ func TestPackingOfWhatChanged(t *testing.T) {
 	b.packed()
 	b.put(storetest.NewPlan("b", far), storetest.NewPlan("c", far)) // b is in both
 	p := b.packer()
-	state := func() any {
-		return []any{b.redis("ZRANGE", b.k.index, "0", "-1"), b.redis("ZRANGE", b.k.packed, "0", "-1"), b.redis("LRANGE", b.k.unpack, "0", "-1")}
-	}
-	was := fmt.Sprint(state())
+	was := b.places()
 	for name, swap := range map[string][5][]string{ // stay, keys, old, runs
 		"a key that is gone":                {nil, {"c", "d"}, {"a\nb"}, {"a\nb\nc\nd"}},
 		"a run that is another":             {nil, {"c"}, {"a\nb\nx"}, {"a\nb\nc"}},
@@ -278,14 +281,14 @@ func TestPackingOfWhatChanged(t *testing.T) {
 		if done, err := p.swap(b.ctx, 1, swap[0], swap[1], swap[2], swap[3]); done || err != nil {
 			t.Errorf("%s: done %v, %v", name, done, err)
 		}
-		if got := fmt.Sprint(state()); got != was {
+		if got := b.places(); got != was {
 			t.Errorf("%s: it was %s, and is %s", name, was, got)
 		}
 	}
 	if done, err := p.swap(b.ctx, 1, []string{"a"}, []string{"c"}, []string{"a\nb"}, []string{"a\nc"}); !done || err != nil {
 		t.Errorf("what is as it was read: done %v, %v", done, err)
 	}
-	if got, want := fmt.Sprint(state()), "[[b] [a\nc] []]"; got != want {
+	if got, want := b.places(), `["b"] ["a\nc"] []`; got != want {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 	b.checked()
@@ -337,9 +340,10 @@ func TestPackingWhen(t *testing.T) {
 
 	old := newBench(t, server.Addr, packsAll, func(o *Options) { o.schemas = &schemaRange{1, 1, 1, time.Hour} })
 	fill(old)
+	old.redis("RPUSH", old.k.unpack, "claimed and removed")
 	settled(old)
-	if got := count(old); got != [2]any{int64(100), int64(0)} {
-		t.Errorf("in a fleet that knows no runs: %v", got)
+	if got := count(old); got != [2]any{int64(100), int64(0)} || old.redis("EXISTS", old.k.unpack) != int64(0) {
+		t.Errorf("in a fleet that knows no runs: %v, and %v waits", got, old.redis("LLEN", old.k.unpack))
 	}
 
 	fenced := newBench(t, server.Addr, packsAll)
@@ -351,6 +355,138 @@ func TestPackingWhen(t *testing.T) {
 	}
 	if got := count(fenced); got != [2]any{int64(100), int64(0)} {
 		t.Errorf("who is fenced packed: %v", got)
+	}
+}
+
+// TestPackingThatIsLate: a step whose answer does not come does nothing once another may
+// have begun.
+func TestPackingThatIsLate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, redistest.Start(t).Addr, packsAll)
+	far := storetest.WithDue(time.Now().Unix() + 1000)
+	b.put(storetest.NewPlan("a", far), storetest.NewPlan("m", far))
+	p := b.packer()
+	if done, err := p.swap(b.ctx, 0, nil, nil, nil, nil); !done || err != nil { // Redis knows the script now
+		t.Fatal(done, err)
+	}
+	b.redis("CLIENT", "PAUSE", "600", "ALL")
+	ctx, cancel := context.WithTimeout(b.ctx, 200*time.Millisecond)
+	defer cancel()
+	if done, err := p.swap(ctx, 0, nil, []string{"a", "m"}, nil, []string{"a\nm"}); done || err == nil || ctx.Err() == nil {
+		t.Errorf("without an answer: done %v, %v, and the time for it ended: %v", done, err, ctx.Err())
+	}
+	b.checked() // once Redis goes on
+	if got, want := b.places(), `["a" "m"] [] []`; got != want {
+		t.Errorf("what came late was done: %s, want %s", got, want)
+	}
+	if done, err := p.swap(b.ctx, 0, nil, []string{"a", "m"}, nil, []string{"a\nm"}); !done || err != nil {
+		t.Errorf("and again: %v, %v", done, err)
+	}
+}
+
+// TestPackingBesideHands: a plan that a hand deleted while its key was in a run, and that
+// was created anew, is not taken for what it was, and leaves nothing behind.
+func TestPackingBesideHands(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	due := storetest.WithDue(time.Now().Unix() - 5)
+	for name, put := range map[string]func(b *bench, p *scheduler.Plan){
+		"new":    func(b *bench, p *scheduler.Plan) { b.put(p) },
+		"beside": func(b *bench, p *scheduler.Plan) { b.put(p, storetest.NewPlan("other", due)) },
+		"removed first": func(b *bench, p *scheduler.Plan) {
+			if _, err := b.s.Remove(b.ctx, p.Key); !errors.Is(err, scheduler.ErrNotFound) {
+				b.Errorf("Remove: %v", err)
+			}
+			b.put(p)
+		},
+	} {
+		for _, pack := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, packed: %v", name, pack), func(t *testing.T) {
+				b := newBench(t, server.Addr, packsAll)
+				b.put(storetest.NewPlan("k", due, storetest.WithRevision(7)), storetest.NewPlan("other", due))
+				if pack {
+					b.packed()
+				}
+				old := b.due(action).Plans[0]
+				b.redis("DEL", b.k.plan("k"))
+				put(b, storetest.NewPlan("k", due, storetest.WithRevision(8)))
+				reply, err := b.s.Claim(b.ctx, scheduler.ClaimBatch{
+					Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Worker: "w", Slots: 10,
+					Claims: []scheduler.Claim{{Key: "k", Revision: old.Revision, Due: old.Due, FireDue: old.Due}},
+				})
+				if err != nil || reply.Answers[0].Result == scheduler.ClaimedOK {
+					t.Errorf("what is no more is claimed: %v, %v", reply.Answers, err)
+				}
+				if p, err := b.s.Get(b.ctx, "k"); err != nil || p.Revision != 8 {
+					t.Errorf("of the one that was created anew there is %v, %v", p, err)
+				}
+				b.claim(b.due(action).Plans...)
+				b.packed()
+				b.checked()
+				if got, want := b.places(), "[] [] []"; got != want {
+					t.Errorf("all is claimed, and there is %s", got)
+				}
+			})
+		}
+	}
+	// The one stands in the index and has no plan, the other has one and stands in a run.
+	t.Run("of two", func(t *testing.T) {
+		b := newBench(t, server.Addr, packsAll)
+		b.put(storetest.NewPlan("r", due))
+		b.packed()
+		b.put(storetest.NewPlan("s", due))
+		b.redis("DEL", b.k.plan("s"))
+		b.put(storetest.NewPlan("r", due), storetest.NewPlan("s", due))
+		b.claim(b.due(action).Plans...)
+		b.packed()
+		b.checked()
+	})
+}
+
+// TestUnpackIsBounded: without a leader what waits to be taken out of runs does not grow
+// with every call.
+func TestUnpackIsBounded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, redistest.Start(t).Addr, packsAll)
+	b.put(storetest.NewPlan("k"))
+	b.packed()
+	for range 1100 {
+		if _, err := b.s.Remove(b.ctx, "k"); err != nil && !errors.Is(err, scheduler.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	if n := b.redis("LLEN", b.k.unpack); n != int64(1000) {
+		t.Errorf("%v keys wait, want 1000", n)
+	}
+}
+
+// TestPackingOfLongKeys: of long keys fewer are moved at a time.
+func TestPackingOfLongKeys(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, redistest.Start(t).Addr, packsAll)
+	var plans []*scheduler.Plan
+	for i := range 200 {
+		plans = append(plans, storetest.NewPlan(fmt.Sprintf("%0512d", i)))
+	}
+	b.put(plans...)
+	p := b.packer()
+	left := func() any { return b.redis("ZCARD", b.k.index) }
+	for _, want := range []int64{200 - 64, 200 - 128, 200 - 192, 0} {
+		if err := p.pack(b.ctx); err != nil || left() != want || (p.cursor == "") != (want == 0) {
+			t.Errorf("pack: %v; %v keys are left, want %d; the cursor is at %q", err, left(), want, p.cursor)
+		}
+	}
+	for _, n := range plans {
+		if _, err := b.s.Remove(b.ctx, n.Key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.unpack(b.ctx); err != nil || b.redis("LLEN", b.k.unpack) != int64(200-64) {
+		t.Errorf("unpack: %v; %v wait", err, b.redis("LLEN", b.k.unpack))
+	}
+	b.packed()
+	if got := b.places(); got != "[] [] []" {
+		t.Errorf("all is removed, and there is %s", got)
 	}
 }
 

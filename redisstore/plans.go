@@ -269,7 +269,7 @@ func (s *shardKeys) dueEvent(second int64) string {
 func (s *Store) newInvocation(b *putBatch, deadline int64) invocation {
 	k, own, soonest := b.shard, b.plans[0].Action, b.soonest()
 	keys := make([]string, 0, 6+len(b.plans))
-	keys = append(keys, k.index, k.retries, k.quarantine, k.actions, k.edits, k.schedule(own))
+	keys = append(keys, k.index, k.retries, k.quarantine, k.actions, k.edits, k.unpack, k.schedule(own))
 	args := make([]string, 0, 6+3*len(b.plans))
 	args = append(args, strconv.FormatInt(deadline, 10), s.channel, k.dueEvent(soonest), strconv.FormatInt(soonest, 10), nameOf(own))
 	for n, p := range b.plans {

@@ -8,7 +8,10 @@ local v = redis.pcall('GET', KEYS[1])
 if type(v) == 'table' then v = 'not a string' end
 local place, run = 0, redis.call('ZRANGE', KEYS[3], ARGV[2], '-', 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
 if redis.call('ZSCORE', KEYS[2], ARGV[1]) then place = 1
-elseif run and string.find('\n' .. run .. '\n', '\n' .. ARGV[1] .. '\n', 1, true) then place = 2 + redis.call('EXISTS', KEYS[4]) end
+elseif run and string.find('\n' .. run .. '\n', '\n' .. ARGV[1] .. '\n', 1, true) then
+  local waiting = redis.pcall('LLEN', KEYS[4]) -- of another type nobody takes anything out of it
+  place = type(waiting) == 'number' and waiting > 0 and 3 or 2
+end
 local reply = {0, v or '', place}
 for i = 5, #KEYS do reply[#reply + 1] = redis.call('ZSCORE', KEYS[i], ARGV[1]) or '' end
 return reply

@@ -47,7 +47,8 @@ for i = 1, count do
     if r.err or #r > 0 then cancel[i] = r; found[i] = true end
   end
 end
-local values, index, places, replaced = {}, {}, {}, {}
+local values = {}
+local S, R = {keys = {}, index = {}, places = {}}, {keys = {}, index = {}, places = {}} -- by answer
 local poisoned = call('EXISTS', KEYS[7]) == 1
 local unfinished = next(found) and tonumber(call('HGET', KEYS[3], ':total') or 0) or 0
 for i = 1, count do
@@ -55,9 +56,11 @@ for i = 1, count do
     local a = 6 + m + 3 * i
     local key, n = ARGV[a], #values
     values[n + 1], values[n + 2] = KEYS[11 + m + 2 * i], ARGV[a + 2]
-    index[n + 1], index[n + 2] = '0', key
-    places[n + 1], places[n + 2] = ARGV[a + 1], key
-    if answers[i] == 'R' then replaced[#replaced + 1] = key end
+    local to = answers[i] == 'R' and R or S
+    n = #to.index
+    to.keys[#to.keys + 1] = key
+    to.index[n + 1], to.index[n + 2] = '0', key
+    to.places[n + 1], to.places[n + 2] = ARGV[a + 1], key
     if elsewhere[i] then call('ZREM', elsewhere[i], key) end
     for j = 1, cancel[i] and #cancel[i] or 0, 2 do
       local member, entry = cancel[i][j], cancel[i][j + 1]
@@ -75,10 +78,15 @@ for i = 1, count do
 end
 if #values > 0 then
   call('MSET', unpack(values))
-  local added = call('ZADD', KEYS[1], unpack(index)) -- fewer: a plan was deleted by hand
-  if next(found) or 2 * added < #index then call('SET', KEYS[10], ARGV[#ARGV]) end
-  if added > #values / 2 - #replaced then redis.pcall('RPUSH', KEYS[11], unpack(replaced)) end -- they are in runs, too
-  call('ZADD', KEYS[12], unpack(places))
+  local edited = next(found)
+  for _, to in ipairs({S, R}) do
+    if #to.keys > 0 then
+      local n, indexed, scheduled = #to.keys, call('ZADD', KEYS[1], unpack(to.index)), call('ZADD', KEYS[12], unpack(to.places))
+      edited = edited or indexed < n or scheduled < n -- a plan was deleted by hand: see new.lua
+      if indexed > 0 and (to == R or scheduled < n) then redis.pcall('RPUSH', KEYS[11], unpack(to.keys)) end -- they are in runs, too
+    end
+  end
+  if edited then call('SET', KEYS[10], ARGV[#ARGV]) end
   call('SADD', KEYS[8], ARGV[6])
   if ARGV[5] * 1000 <= now + 2000 then call('PUBLISH', ARGV[3], ARGV[4]) end
 end

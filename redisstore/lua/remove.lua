@@ -30,13 +30,17 @@ if not known then return {2, action} end
 local retries = redis.pcall('HGETALL', KEYS[2])
 if retries.err then retries = {} end -- of another type
 local function unlist()
-  redis.call('ZREM', KEYS[3], key)
-  for _, s in ipairs(schedules) do redis.call('ZREM', s, key) end
+  local n = redis.call('ZREM', KEYS[3], key)
+  for _, s in ipairs(schedules) do n = n + redis.call('ZREM', s, key) end
   local run = redis.pcall('ZRANGE', KEYS[12], '(' .. key .. '\11', '-', 'BYLEX', 'REV', 'LIMIT', 0, 1)[1]
-  if run and string.find('\n' .. run .. '\n', '\n' .. key .. '\n', 1, true) then redis.pcall('RPUSH', KEYS[13], key) end
+  local there = run and string.find('\n' .. run .. '\n', '\n' .. key .. '\n', 1, true)
+  -- Without a plan it may wait there already, and more and more often while nobody leads.
+  if there and (exists or (tonumber(redis.pcall('LLEN', KEYS[13])) or 0) < 1000) then redis.pcall('RPUSH', KEYS[13], key) end
+  return n
 end
 if not exists and #retries == 0 then
-  unlist() -- what a hand left that deleted the plan
+  -- What a hand left that deleted the plan; who creates it anew finds nothing of it.
+  if unlist() > 0 then redis.call('SET', KEYS[11], ARGV[#ARGV]) end
   if redis.call('HDEL', KEYS[9], key) == 1 then return {5} end
   return {1}
 end
