@@ -31,7 +31,7 @@ func leads(t *testing.T, s *Store) {
 }
 
 func beatOf(s *Store, shard int) invocation {
-	return invocation{script: loadScript("beat"), keys: []string{s.shards[shard].workers, s.shards[shard].index}, args: []string{"w"}}
+	return invocation{script: loadScript("beat"), keys: []string{s.shards[shard].workers}, args: []string{"w"}}
 }
 
 func TestCluster(t *testing.T) {
@@ -121,6 +121,15 @@ func TestCluster(t *testing.T) {
 		l := campaign(t, s, "a", 5*time.Second)
 		to := (cluster.ShardOf(slot) + 1) % 3
 		move := cluster.StartMove(slot, to)
+		s.learn("of no plan")
+		beats := func() { // else who works is taken for dead
+			bounded, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			if err := s.Beat(bounded, "w"); err != nil {
+				t.Errorf("Beat while a slot moves: %v", err)
+			}
+		}
+		beats()
 		// The lease is there and what else it needs is not, or the other way round.
 		done := make(chan error, 1)
 		go func() {
@@ -138,6 +147,7 @@ func TestCluster(t *testing.T) {
 		}()
 		time.Sleep(100 * time.Millisecond)
 		for move.Keys(1) > 0 {
+			beats()
 			time.Sleep(20 * time.Millisecond)
 		}
 		move.Finish()

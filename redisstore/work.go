@@ -482,18 +482,20 @@ func (s *Store) Beat(ctx context.Context, worker string) error {
 		calls[i] = s.beatInvocation(k, worker)
 	}
 	replies, errs := s.runMany(ctx, calls)
+	now := time.Now()
+	plans := s.countPlans(ctx)
 	var first error
 	var losses []loss
 	for i, err := range errs {
 		var answer []int64
 		if err == nil {
-			answer, err = replies[i].numbers(2)
+			answer, err = replies[i].numbers(1)
 		}
 		if err != nil {
 			first = cmp.Or(first, storeError("heartbeat of shard "+strconv.Itoa(s.ids[i]), err))
 			continue
 		}
-		if l, lost := s.shards[s.ids[i]].beats.add(worker, uint64(answer[0]), answer[1], time.Now()); lost {
+		if l, lost := s.shards[s.ids[i]].beats.add(worker, uint64(answer[0]), plans[i], now); lost {
 			l.shard = s.ids[i]
 			losses = append(losses, l)
 		}
@@ -502,13 +504,30 @@ func (s *Store) Beat(ctx context.Context, worker string) error {
 	return first
 }
 
-// beatInvocation counts a heartbeat in a shard, and its plans.
+// beatInvocation counts a heartbeat in a shard.
 func (s *Store) beatInvocation(k *shardKeys, worker string) invocation {
-	keys := []string{k.workers}
-	for _, action := range s.actions() {
-		keys = append(keys, k.schedule(action))
+	return invocation{script: s.scripts.beat, keys: []string{k.workers}, args: []string{worker}}
+}
+
+// countPlans counts the plans in the schedules of every shard; −1: not known.
+func (s *Store) countPlans(ctx context.Context) []int64 {
+	actions := s.actions()
+	commands := make([]rueidis.Completed, 0, len(s.ids)*len(actions))
+	for _, id := range s.ids {
+		for _, action := range actions {
+			commands = append(commands, s.client.B().Zcard().Key(s.shards[id].schedule(action)).Build())
+		}
 	}
-	return invocation{script: s.scripts.beat, keys: keys, args: []string{worker}}
+	plans := make([]int64, len(s.ids))
+	for i, r := range s.client.DoMulti(ctx, commands...) {
+		shard := &plans[i/len(actions)]
+		if n, err := r.AsInt64(); err != nil || *shard < 0 {
+			*shard = -1
+		} else {
+			*shard += n
+		}
+	}
+	return plans
 }
 
 // number reads an integer that a script returned as one, or as text.
