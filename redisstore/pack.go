@@ -41,6 +41,8 @@ const (
 	packLeast = 5 * time.Millisecond // but this long at least
 	packLook  = time.Second          // between looks at whether there is anything to do
 	packBound = 2 * time.Second      // of a step
+	packVain  = 20                   // how many times as long as it took a sweep is rested from that packed few of the keys
+	packFew   = 8                    // less than one in so many
 	packSince = 2                    // the schema that knows of runs
 	runEnd    = "\x0b"               // follows the line feed: runs before key + runEnd begin with key, or before it
 )
@@ -78,7 +80,7 @@ func (o *Options) packOptions() packOptions {
 type packing struct {
 	underWay atomic.Bool
 	looked   atomic.Int64 // when it was last looked whether there is anything to do, since the store was opened
-	swept    atomic.Int64 // and when index was last gone through
+	again    atomic.Int64 // and from when on index may be gone through again
 }
 
 // packSoon packs and unpacks beside its caller, under the lease, if there is anything to
@@ -111,21 +113,28 @@ func (s *Store) packAll(ctx context.Context, k *shardKeys, lease scheduler.Lease
 	if err != nil {
 		return err
 	}
-	for last := k.packing.swept.Load(); ; {
+	var began time.Time // the sweep
+	for {
 		if waiting > 0 {
 			if err := p.step(ctx, p.unpack); err != nil {
 				return err
 			}
 		}
-		sweep := p.cursor != "" || s.effect().schema >= packSince && keys > p.opts.over && (last == 0 || time.Since(s.opened)-time.Duration(last) > p.opts.pause)
+		sweep := p.cursor != "" || s.effect().schema >= packSince && keys > p.opts.over && int64(time.Since(s.opened)) >= k.packing.again.Load()
 		switch {
 		case sweep && waiting < 2*packBatch: // else they come faster than they go
+			if p.cursor == "" {
+				began, p.looked, p.moved = time.Now(), 0, 0
+			}
 			if err := p.step(ctx, p.pack); err != nil {
 				return err
 			}
 			if p.cursor == "" {
-				last = int64(time.Since(s.opened))
-				k.packing.swept.Store(last)
+				rest := p.opts.pause
+				if p.moved < p.looked/packFew { // most plans come again and again, soon
+					rest = max(rest, packVain*time.Since(began))
+				}
+				k.packing.again.Store(int64(time.Since(s.opened) + rest))
 			}
 		case waiting == 0:
 			return nil
@@ -143,6 +152,8 @@ type packer struct {
 	lease  scheduler.Lease
 	opts   packOptions
 	cursor string // the key that is packed already in this sweep, and all before it; "": none
+
+	looked, moved int // keys, in this sweep
 }
 
 // look says how many keys wait to be taken out of runs, and how many are in index.
@@ -189,6 +200,7 @@ func (p *packer) pack(ctx context.Context) error {
 		if n := fitting(keys); n == packBatch || n < len(keys) {
 			keys, next = keys[:n], keys[n-1]
 		}
+		looked := len(keys)
 		if keys, err = p.notSoon(ctx, keys); err != nil {
 			return err
 		}
@@ -199,6 +211,7 @@ func (p *packer) pack(ctx context.Context) error {
 			}
 		}
 		if done {
+			p.looked, p.moved = p.looked+looked, p.moved+len(keys)
 			break
 		}
 	}

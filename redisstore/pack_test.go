@@ -27,7 +27,7 @@ func (b *bench) packer() *packer {
 // packed packs and unpacks until nothing is left to do.
 func (b *bench) packed() {
 	b.Helper()
-	b.k.packing.swept.Store(0)
+	b.k.packing.again.Store(0)
 	if err := b.s.packAll(b.ctx, b.k, b.lease); err != nil {
 		b.Fatalf("pack: %v", err)
 	}
@@ -487,6 +487,31 @@ func TestPackingOfLongKeys(t *testing.T) {
 	b.packed()
 	if got := b.places(); got != "[] [] []" {
 		t.Errorf("all is removed, and there is %s", got)
+	}
+}
+
+// TestPackingInVain: who goes through many keys of plans that are due soon, and finds none to
+// pack, rests for longer than that took, and does not when there are.
+func TestPackingInVain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for late, want := range map[int]bool{0: true, 1000: false} {
+		b := newBench(t, server.Addr, func(o *Options) { o.pack = &packOptions{over: 1000, after: time.Minute} })
+		var plans []*scheduler.Plan
+		for i := range 1500 {
+			due := time.Now().Unix() + 5
+			if i < late {
+				due += 1000
+			}
+			plans = append(plans, storetest.NewPlan(fmt.Sprintf("%04d", i), storetest.WithDue(due)))
+		}
+		b.put(plans...)
+		began := time.Now()
+		b.packed()
+		took := time.Since(began)
+		if rests := time.Duration(b.k.packing.again.Load()) - time.Since(b.s.opened); (rests > took) != want {
+			t.Errorf("%d of 1500 keys could be packed, which took %v; then it rests for %v", late, took, rests)
+		}
 	}
 }
 
