@@ -34,12 +34,12 @@ func edits() []edit {
 		{"trimmed", "handout", "call('PUBLISH', ARGV[12], ARGV[13])", "call('LTRIM', KEYS[8], -1, -1) call('PUBLISH', ARGV[12], ARGV[13])"},
 		// A worker that is new sees only what is queued after it came, as a consumer
 		// group does that is created from $.
-		{"from-now", "beat", "local plans", `
+		{"from-now", "beat", "return {0,", `
 			if (redis.call('HGET', KEYS[1], ARGV[1]) or '0') == '0' then
 				local shard = string.match(KEYS[1], '^(.*):workers$')
 				for _, action in ipairs(redis.call('SMEMBERS', shard .. ':actions')) do redis.call('DEL', shard .. ':firings:' .. action, shard .. ':bundles:' .. action) end
 			end
-			local plans`},
+			return {0,`},
 		// What a dead worker held of a bundle is dropped with it.
 		{"lost-bundle", "unbundle", "if #held > 0 then", "if false then"},
 	}
