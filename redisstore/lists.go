@@ -48,22 +48,20 @@ func (s *Store) listKeys(ctx context.Context, prefix, cursor string, limit int) 
 	if cursor < prefix {
 		cursor = ""
 	}
-	calls := make([]invocation, len(s.ids))
-	for i, id := range s.ids {
-		calls[i] = s.listInvocation(s.shards[id], prefix, cursor, limit)
+	var commands []rueidis.Completed
+	for _, id := range s.ids {
+		commands = append(commands, s.listCommands(s.shards[id], prefix, cursor, limit)...)
 	}
-	replies, errs := s.runMany(ctx, calls)
+	answers := s.client.DoMulti(ctx, commands...)
+	each := len(commands) / len(s.ids)
 	end := "" // before which all are here
-	for i, r := range replies {
-		if errs[i] != nil {
-			return nil, false, errs[i]
-		}
-		keys, last, err := parseListed(r, prefix, cursor, limit)
+	for i, id := range s.ids {
+		keys, last, err := parseListed(answers[each*i:each*(i+1)], prefix, cursor, limit)
 		if err != nil {
 			return nil, false, err
 		}
 		for _, key := range keys {
-			entries = append(entries, listed{s.shards[s.ids[i]], key})
+			entries = append(entries, listed{s.shards[id], key})
 		}
 		if last != "" && (end == "" || last < end) {
 			end = last

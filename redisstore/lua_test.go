@@ -228,8 +228,6 @@ func (b *bench) everything() {
 	must(b.s.Check(b.ctx, func(scheduler.Finding) {})) // look
 	b.due(action)
 
-	_, _, err = b.s.List(b.ctx, scheduler.ListQuery{Limit: 10}) // list
-	must(err)
 	p := b.packer()
 	p.opts.after = -time.Hour
 	b.put(storetest.NewPlan("packed"))

@@ -29,7 +29,7 @@ import (
 //
 // Only the leader moves keys and changes runs, under its lease (pack.lua), and what it
 // read is still so when it does; so that a plan stands in index or in a run at any moment,
-// and list.lua reads both at one. It does one step after the other, and one whose answer
+// and is listed. It does one step after the other, and one whose answer
 // does not come has ended before the next (swap): it would not see all that has changed.
 const (
 	runKeys  = 16
@@ -81,6 +81,7 @@ type packing struct {
 	underWay atomic.Bool
 	looked   atomic.Int64 // when it was last looked whether there is anything to do, since the store was opened
 	again    atomic.Int64 // and from when on index may be gone through again
+	failed   atomic.Bool  // the last time, and it was said
 }
 
 // packSoon packs and unpacks beside its caller, under the lease, if there is anything to
@@ -99,8 +100,13 @@ func (s *Store) packSoon(k *shardKeys, lease scheduler.Lease) {
 	k.packing.looked.Store(now)
 	s.tasks.Go(func() {
 		defer k.packing.underWay.Store(false)
-		if err := s.packAll(s.life, k, lease); err != nil && s.life.Err() == nil && !errors.Is(err, scheduler.ErrFenced) {
-			s.log.Debug().Err(err).Int("shard", k.id).Msg("cannot pack the index")
+		err := s.packAll(s.life, k, lease)
+		_, answered := rueidis.IsRedisErr(err) // else Redis is away, which others say
+		switch {
+		case err == nil || !answered:
+			k.packing.failed.Store(false)
+		case !k.packing.failed.Swap(true):
+			s.log.Warn().Err(err).Int("shard", k.id).Msg("the index of plans cannot be packed: it takes more memory than it need")
 		}
 	})
 }
@@ -434,32 +440,37 @@ func (p *packer) swap(ctx context.Context, unpacked int, stay, keys, old, runs [
 	return n == 1, err
 }
 
-// listInvocation reads a page of the keys of a shard that begin with prefix, those behind
-// after if that is not "".
-func (s *Store) listInvocation(k *shardKeys, prefix, after string, limit int) invocation {
+// listCommands read a page of the keys of a shard that begin with prefix, those behind
+// after if that is not "": of index, the last run that begins before, and the runs that
+// follow. Each is of one key, so that it is answered while a Cluster's slot moves, too.
+//
+// They go out together, index first: a key that leaves it meanwhile is seen twice. One
+// would have to leave its run meanwhile to be missed, which takes that it is put into index
+// and then a whole step of the leader's, between two commands of one pipeline.
+func (s *Store) listCommands(k *shardKeys, prefix, after string, limit int) []rueidis.Completed {
 	from, lower := prefix, "["+prefix
 	if after != "" {
 		from, lower = after, "("+after
 	}
-	return invocation{script: s.scripts.list, keys: []string{k.index, k.packed}, args: []string{
-		lower, "[" + prefix + "\xff", // no UTF-8 begins with ff
-		strconv.Itoa(limit), "(" + from + runEnd, "[" + from + runEnd, strconv.Itoa(runsOf(limit)),
-	}}
+	upper := "[" + prefix + "\xff" // no UTF-8 begins with ff
+	b := s.client.B
+	return []rueidis.Completed{
+		b().Zrange().Key(k.index).Min(lower).Max(upper).Bylex().Limit(0, int64(limit)).Build(),
+		b().Zrange().Key(k.packed).Min("("+from+runEnd).Max("-").Bylex().Rev().Limit(0, 1).Build(),
+		b().Zrange().Key(k.packed).Min("["+from+runEnd).Max(upper).Bylex().Limit(0, int64(runsOf(limit))).Build(),
+	}
 }
 
 // runsOf is how many runs are read for so many keys.
 func runsOf(limit int) int { return limit/runKeys + 1 }
 
-// parseListed reads the answer of list.lua: keys in order, of which some may have no plan
-// any more. If there may be others, end is the last key before which all are here.
-func parseListed(r reply, prefix, after string, limit int) (keys []string, end string, err error) {
-	if len(r.values) != 3 {
-		return nil, "", errReply
-	}
+// parseListed reads the answers: keys in order, of which some may have no plan any more.
+// If there may be others, end is the last key before which all are here.
+func parseListed(answers []rueidis.RedisResult, prefix, after string, limit int) (keys []string, end string, err error) {
 	var parts [3][]string
 	for i := range parts {
-		if parts[i], err = r.values[i].AsStrSlice(); err != nil {
-			return nil, "", fmt.Errorf("%w: %w", errReply, err)
+		if parts[i], err = answers[i].AsStrSlice(); err != nil {
+			return nil, "", err
 		}
 	}
 	keys = parts[0]

@@ -38,7 +38,7 @@ type Store struct {
 type scripts struct {
 	new, put, remove, due, mend, claim, handout, unbundle, spread, promote, settle *script
 	take, done, finish, quarantine, beat, rescue, forget, redrive                  *script
-	look, list, pack, audit, collect, recount                                      *script
+	look, pack, audit, collect, recount                                            *script
 }
 
 func loadScripts() scripts {
@@ -47,7 +47,7 @@ func loadScripts() scripts {
 		mend: loadScript("mend"), claim: loadScript("claim"), handout: loadScript("handout"), unbundle: loadScript("unbundle"),
 		spread: loadScript("spread"), promote: loadScript("promote"), settle: loadScript("settle"),
 		take: loadScript("take"), done: loadScript("done"), finish: loadScript("finish"), quarantine: loadScript("quarantine"), beat: loadScript("beat"),
-		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), list: loadScript("list"), pack: loadScript("pack"), audit: loadScript("audit"), collect: loadScript("collect"), recount: loadScript("recount"),
+		rescue: loadScript("rescue"), forget: loadScript("forget"), redrive: loadScript("redrive"), look: loadScript("look"), pack: loadScript("pack"), audit: loadScript("audit"), collect: loadScript("collect"), recount: loadScript("recount"),
 	}
 }
 
