@@ -124,29 +124,32 @@
 //
 // What follows was measured with forsun-bench on two cores that scheduler, Redis and load
 // shared, plans of 16-byte keys and 100 bytes of parameters, Redis 7 with its log synced
-// each second; figures of one machine, which make bench takes again on another.
+// each second; figures of one virtual machine, whose cores were up to three times as fast on
+// some days as on others. make bench takes them again on another.
 //
 //	                       Redis                              embedded, every claim synced
-//	a firing, in a burst   12 µs of Redis, 17 µs of forsund
-//	firings/s, 100,000     43,000–54,000                      63,000–79,000
+//	a firing, in a burst   5–12 µs of Redis, 6–17 of forsund  8–15 µs of forsund
+//	firings/s, 100,000     43,000–112,000                     63,000–209,000
 //	  due in one second    with four shards a fifth more
-//	1,000,000 in a second  37,000–47,000/s, 13–15 µs of Redis
-//	other clients' p99     3–6 ms, with a million 4–6 ms
-//	a create by Thrift     20–30 µs of Redis, 15,000–22,000/s 12,000–21,000/s (16 connections)
-//	16 sent before answers 9–17 µs of Redis, 37,000–74,000/s  33,000–63,000/s (16 connections)
+//	1,000,000 in a second  37,000–110,000/s
+//	other clients' p99     2–6 ms, with a million 3–6 ms
+//	a create by Thrift     14–30 µs of Redis, 15,000–35,000/s 12,000–20,000/s (16 connections)
+//	16 sent before answers 37,000–122,000/s                   33,000–124,000/s (16 connections)
 //	  are read
-//	1000 plans a request   8–14 µs of Redis, 59,000–79,000/s  115,000–150,000/s (HTTP, 4 connections)
-//	a pending plan         630–700 B of memory                57–120 B of disk (parameters that compress well)
-//	10,000,000 pending     6.3 GB, by what one takes          62 MB resident, open again in 0.2–2 s
+//	1000 plans a request   6–14 µs of Redis, 59,000–177,000/s 115,000–433,000/s (HTTP, 4 connections)
+//	a pending plan         540 B of memory, 650 until its     57–120 B of disk (parameters that compress well)
+//	                       key is packed, some minutes
+//	10,000,000 pending     5.4 GB                             62 MB resident, open again in 0.2–2 s
 //	kill -9, until another fires 2.3 s; running firings again after 8 s
 //
 // One Redis node. Its commands run on one thread: at 12 µs a firing that thread is full at
 // some 80,000 a second, if forsund is on other cores; a forsund core at some 55,000, and
 // those are added by replicas. With plans that fire once an hour that is 290 million plans,
-// so memory is what runs out first: 10 million plans are 7 GB, and while Redis rewrites
-// its log it needs up to as much again for the pages that change. What is pending does
-// not make a firing dearer to notice: the schedule is a sorted set whose depth
-// costs a logarithm. A firing that waits for another replica's worker costs a quarter more.
+// so memory is what runs out first: 10 million plans are 5.4 GB, 6.6 GB just after they were
+// stored, and while Redis rewrites its log it needs up to as much again for the pages that
+// change. What is pending does not make a firing dearer to notice: the schedule is a sorted
+// set whose depth costs a logarithm. A firing that waits for another replica's worker costs
+// a quarter more.
 //
 // A Cluster. A shard is all keys with its hash tag, so it is one slot and lives on one node
 // whole, with its lease and its leader. Shards (--driver-redis-server-id 0-255) are chosen
@@ -157,11 +160,11 @@
 // all replicas. Nodes share nothing: what one carries is added up. That is arithmetic, and
 // not measured here: two cores are no Cluster.
 //
-// A billion plans, by that arithmetic, are 660 GB, with room for rewriting the log 1.3 TB:
-// some 24 nodes of 64 GB, 256 shards of 4 million plans and 2.6 GB, each with
+// A billion plans, by that arithmetic, are 540 GB, with room for rewriting the log 1.1 TB:
+// some 20 nodes of 64 GB, 256 shards of 4 million plans and 2.1 GB, each with
 // at most 100,000 attempts (64 MB) of history. Each once a day is 11,600 firings a
 // second, 500 a node, under 1 % of it. What does not spread over time is a second: a
-// million plans due in the same one took the one node here 21 to 27 s; over nodes they do
+// million plans due in the same one took the one node here 9 to 27 s; over nodes they do
 // spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
