@@ -100,22 +100,22 @@ const packedFor = 15 * time.Second
 // packed waits until the leaders have packed the index, which shows in Redis' memory alone,
 // and returns how much that is.
 func (o *options) packed(ctx context.Context, store scheduler.Store) (least int64, err error) {
-	const little = 64 << 10
-	bar := o.bar(-1, "packing")
+	const little, every = 64 << 10, 500 * time.Millisecond
+	bar := o.bar(int(packedFor/every), "packing, until Redis' memory stays")
 	defer bar.Exit()
-	for since := time.Now(); time.Since(since) < packedFor; {
+	for same := 0; same < int(packedFor/every); same++ {
 		bytes, err := o.memory(ctx, store)
 		if err != nil {
 			return least, err
 		}
 		if least == 0 || bytes < least-little {
-			least, since = bytes, time.Now()
+			least, same = bytes, 0
 		}
-		bar.Add(1)
+		bar.Set(same)
 		select {
 		case <-ctx.Done():
 			return least, context.Cause(ctx)
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(every):
 		}
 	}
 	return least, nil
