@@ -1,9 +1,14 @@
 package redisstore
 
 import (
+	"cmp"
+	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 const (
@@ -61,6 +66,68 @@ func (b *beats) add(worker string, count uint64, plans int64, now time.Time) (l 
 		b.at = slices.Delete(b.at, 0, len(b.at)-beatsKept)
 	}
 	return l, lost
+}
+
+// Beat counts a heartbeat in every shard: see scheduler.WorkStore. On the way it
+// notices when Redis has lost some.
+func (s *Store) Beat(ctx context.Context, worker string) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	calls := make([]invocation, len(s.ids))
+	for i, id := range s.ids {
+		k := s.shards[id]
+		calls[i] = s.beatInvocation(k, worker)
+	}
+	replies, errs := s.runMany(ctx, calls)
+	now := time.Now()
+	plans := s.countPlans(ctx)
+	var first error
+	var losses []loss
+	for i, err := range errs {
+		var answer []int64
+		if err == nil {
+			answer, err = replies[i].numbers(1)
+		}
+		if err != nil {
+			first = cmp.Or(first, storeError("heartbeat of shard "+strconv.Itoa(s.ids[i]), err))
+			continue
+		}
+		if l, lost := s.shards[s.ids[i]].beats.add(worker, uint64(answer[0]), plans[i], now); lost {
+			l.shard = s.ids[i]
+			losses = append(losses, l)
+		}
+	}
+	s.sayLost(losses)
+	return first
+}
+
+// beatInvocation counts a heartbeat in a shard.
+func (s *Store) beatInvocation(k *shardKeys, worker string) invocation {
+	return invocation{script: s.scripts.beat, keys: []string{k.workers}, args: []string{worker}}
+}
+
+// countPlans counts the plans in the schedules of every shard; −1: not known.
+func (s *Store) countPlans(ctx context.Context) []int64 {
+	actions := s.actions()
+	commands := make([]rueidis.Completed, 0, len(s.ids)*len(actions))
+	for _, id := range s.ids {
+		for _, action := range actions {
+			commands = append(commands, s.client.B().Zcard().Key(s.shards[id].schedule(action)).Build())
+		}
+	}
+	plans := make([]int64, len(s.ids))
+	for i, r := range s.client.DoMulti(ctx, commands...) {
+		shard := &plans[i/len(actions)]
+		if n, err := r.AsInt64(); err != nil || *shard < 0 {
+			*shard = -1
+		} else {
+			*shard += n
+		}
+	}
+	return plans
 }
 
 // sayLost logs losses of shards that showed together.

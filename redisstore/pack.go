@@ -457,12 +457,12 @@ func (s *Store) listCommands(k *shardKeys, prefix, after string, limit int) []ru
 	return []rueidis.Completed{
 		b().Zrange().Key(k.index).Min(lower).Max(upper).Bylex().Limit(0, int64(limit)).Build(),
 		b().Zrange().Key(k.packed).Min("("+from+runEnd).Max("-").Bylex().Rev().Limit(0, 1).Build(),
-		b().Zrange().Key(k.packed).Min("["+from+runEnd).Max(upper).Bylex().Limit(0, int64(runsOf(limit))).Build(),
+		b().Zrange().Key(k.packed).Min("["+from+runEnd).Max(upper).Bylex().Limit(0, int64(runsFor(limit))).Build(),
 	}
 }
 
-// runsOf is how many runs are read for so many keys.
-func runsOf(limit int) int { return limit/runKeys + 1 }
+// runsFor is how many runs are read for so many keys.
+func runsFor(limit int) int { return limit/runKeys + 1 }
 
 // parseListed reads the answers: keys in order, of which some may have no plan any more.
 // If there may be others, end is the last key before which all are here.
@@ -488,7 +488,7 @@ func parseListed(answers []rueidis.RedisResult, prefix, after string, limit int)
 			}
 		}
 	}
-	if len(parts[2]) == runsOf(limit) {
+	if len(parts[2]) == runsFor(limit) {
 		last := runs[len(runs)-1]
 		if last = last[strings.LastIndexByte(last, '\n')+1:]; end == "" || last < end {
 			end = last
