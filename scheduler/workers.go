@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -45,24 +44,8 @@ type workers struct {
 	finishers map[int]*finisher
 	attempts  sync.WaitGroup
 
-	jobs    chan job       // to a goroutine that has nothing to do
-	idle    atomic.Int64   // how many of those there are
-	quit    chan struct{}  // closed when they are to end
-	runners sync.WaitGroup // all of them
+	runners *runners // of the attempts
 }
-
-// job is a firing in its slots, about to be run.
-type job struct {
-	ctx    context.Context
-	pool   *pool
-	target *target // nil: it has none
-	name   string  // of the target
-	firing *Firing
-}
-
-// maxIdle bounds the goroutines that wait for the next firing to run. A new
-// one for each costs more than many a firing, since its stack has to grow first.
-const maxIdle = 256
 
 // receipt names a delivery.
 type receipt struct {
@@ -92,8 +75,8 @@ func newWorkers(e *Engine) *workers {
 		takes:     make(map[int]*takes),
 		handed:    make(map[int]*takes),
 		finishers: make(map[int]*finisher),
-		jobs:      make(chan job), quit: make(chan struct{}),
 	}
+	w.runners = newRunners(w.runJob)
 	for _, name := range e.opts.Work {
 		action, _ := e.actions.Get(name)
 		slots := e.opts.Slots[name]
@@ -172,7 +155,7 @@ func (w *workers) run(ctx context.Context, led <-chan struct{}) {
 	for _, f := range w.finishers {
 		f.close()
 	}
-	close(w.quit)
+	w.runners.end()
 	if !waitFor(&finishing, w.e.opts.StoreTimeout) {
 		w.e.log.Error().Msg("the store does not accept the last finishes; their firings will run again")
 	}
@@ -180,7 +163,7 @@ func (w *workers) run(ctx context.Context, led <-chan struct{}) {
 	finishing.Wait()
 	loops.Wait()
 	if ended { // else they are let go with the process
-		w.runners.Wait()
+		w.runners.all.Wait()
 	}
 }
 
@@ -272,29 +255,7 @@ func (w *workers) launch(ctx context.Context, p *pool, t *target, name string, f
 	}
 	w.attempts.Add(1)
 	w.e.counters.Executing.Add(1)
-	j := job{ctx, p, t, name, f}
-	select {
-	case w.jobs <- j:
-	default:
-		w.runners.Go(func() { w.runJobs(j) })
-	}
-}
-
-// runJobs runs a firing, and then others that come while few enough wait for one.
-func (w *workers) runJobs(j job) {
-	for {
-		w.runJob(j)
-		if w.idle.Add(1) > maxIdle {
-			w.idle.Add(-1)
-			return
-		}
-		select {
-		case j = <-w.jobs:
-			w.idle.Add(-1)
-		case <-w.quit:
-			return
-		}
-	}
+	w.runners.add(job{ctx, p, t, name, f})
 }
 
 func (w *workers) runJob(j job) {
