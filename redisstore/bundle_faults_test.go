@@ -193,10 +193,11 @@ func TestLateScripts(t *testing.T) {
 	plans := overdue(10, storetest.Every(3600, 2))
 	b.put(plans...)
 	b.due(action)
-	read, edits, same := b.k.read.take(claimsOf(plans))
-	if !same {
+	read := b.k.read.take(claimsOf(plans))
+	if read[0].state == nil {
 		t.Fatal("what was read is not remembered")
 	}
+	edits := read[0].state.edits
 	late := func() (bool, error) {
 		some := &claiming{
 			k: b.k, batch: &scheduler.ClaimBatch{Lease: b.lease, Action: action, Cutoff: time.Now().Unix(), Worker: "w", Slots: 10},
@@ -205,8 +206,13 @@ func TestLateScripts(t *testing.T) {
 		for i := range some.plans {
 			some.plans[i].plan = some.plans[i].plan.Clone()
 		}
-		_, done, err := b.s.claimBundle(b.ctx, some, edits)
-		return done, err
+		call, ok := b.s.handout(some, b.s.takeID()+"+10")
+		if !ok {
+			t.Fatal("they cannot be claimed as a bundle")
+		}
+		call.args[handoutEdits] = edits
+		r, err := b.s.run(b.ctx, call)
+		return r.status == 0, err
 	}
 	b.due(action)
 	fs := b.handOut("w", plans[0])

@@ -223,8 +223,8 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		return reply, storeError("claim", err)
 	}
 	defer unlock()
-	plans, edits, same := k.read.take(b.Claims)
-	full := k.wasFull(b.Action)
+	plans := k.read.take(b.Claims)
+	same, full := true, k.wasFull(b.Action) // same: as far as is known, nothing but claims was done to the plans
 	if err := s.sizes(ctx, k, b.Claims, plans); err != nil {
 		return reply, storeError("claim", err)
 	}
@@ -248,7 +248,7 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		}
 		some.claims, some.plans, some.answers = some.claims[:n], some.plans[:n], some.answers[:n]
 		if bundle {
-			edits, same, err = s.claimBundle(ctx, some, edits)
+			same, err = s.claimBundle(ctx, some)
 			if err == nil && same {
 				reply.Firings, from = append(reply.Firings, some.firings...), from+n
 				continue
@@ -260,9 +260,6 @@ func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply schedu
 		if err != nil {
 			reply.Answers = reply.Answers[:from]
 			return reply, err
-		}
-		if same = same && some.was == edits; same {
-			edits = some.is
 		}
 		reply.Firings = append(reply.Firings, some.firings...)
 		from += n
@@ -302,7 +299,6 @@ type claiming struct {
 	handOut int // how many firings the worker is handed
 
 	firings []*scheduler.Firing // handed out
-	was, is string              // edits before and after claim.lua
 }
 
 // Bundles that wait for a worker: fewer firings are queued one by one, and more do not
@@ -379,7 +375,6 @@ func (s *Store) claimSome(ctx context.Context, c *claiming) error {
 	}
 	if was, err := r.values[1].ToString(); err == nil {
 		k.read.claimed(was, take, c.claims)
-		c.was, c.is = was, take
 	}
 	c.take(take, sent)
 	return nil
@@ -391,14 +386,45 @@ func possible(c *scheduler.Claim) bool {
 }
 
 // claimBundle runs handout.lua for claims whose firings all go to the worker that asks,
-// or all wait for one, of plans that were read when edits was what it says. Done is false
-// if it cannot be done that way: then nothing was. It returns what edits is after it.
-func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (after string, done bool, err error) {
-	k, b := c.k, c.batch
+// or all wait for one, of plans that are what they were when they were read. Done is false
+// if it cannot be done that way: then nothing was.
+func (s *Store) claimBundle(ctx context.Context, c *claiming) (done bool, err error) {
 	take := s.takeID() + "+" + strconv.Itoa(len(c.claims))
+	call, ok := s.handout(c, take)
+	if ok {
+		call.args[handoutEdits], ok = c.k.read.assume(take, c.claims, c.plans)
+	}
+	if !ok {
+		return false, nil
+	}
+	r, err := s.run(ctx, call)
+	scheduler.Failpoint("before-claim-reply")
+	switch {
+	case err != nil: // whether it ran edits will tell
+		return false, storeError("claim", err)
+	case r.status == statusFenced:
+		return false, scheduler.ErrFenced
+	case r.status != 0:
+		c.k.read.refused(take)
+		return false, nil
+	}
+	all := make([]int, len(c.claims))
+	for i := range all {
+		all[i], c.answers[i] = i, scheduler.ClaimAnswer{Result: scheduler.ClaimedOK}
+	}
+	c.take(take, all)
+	return true, nil
+}
+
+// handout is the run of handout.lua that claims c as a bundle, but for edits; ok is false
+// if they cannot be claimed so.
+func (s *Store) handout(c *claiming, take string) (call invocation, ok bool) {
+	k, b := c.k, c.batch
 	worker, bundles := "", k.bundleQueue(b.Action)
 	if c.handOut > 0 {
-		worker, bundles = b.Worker, k.bundles(b.Action, b.Worker)
+		if worker, bundles = b.Worker, k.bundles(b.Action, b.Worker); worker == "" {
+			return call, false
+		}
 	}
 	keys := make([]string, 0, handoutKeys+len(c.claims))
 	keys = append(keys, k.leader, k.schedule(b.Action), k.index, k.backlog, k.changes, k.edits, k.workers, bundles, k.unpack, k.bundle(take))
@@ -408,23 +434,18 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 	for i := range c.claims {
 		bytes += c.plans[i].size
 	}
-	if c.handOut > 0 && worker == "" {
-		return edits, false, nil
-	}
 	bundle := make([]byte, 0, bytes+160*len(c.claims))
-	all := make([]int, len(c.claims))
 	var head, tail []byte     // of one firing's line
 	inRow := true             // the plans that end stand in the schedule in this order
 	var last *scheduler.Claim // of those
 	for i := range c.claims { // of different plans: see together
-		all[i] = i
 		claim, read := &c.claims[i], &c.plans[i]
 		p := read.plan
-		if !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
-			return edits, false, nil
+		if p == nil || !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
+			return call, false
 		}
 		if !hasPlanHead(read.stored, claim.Revision, claim.Due) {
-			return edits, false, nil
+			return call, false
 		}
 		fire := clamp(claim.FireDue)
 		latest = max(latest, fire)
@@ -442,7 +463,7 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 			continue
 		}
 		if len(read.stored) < headLongLen || !strings.HasPrefix(read.stored[headShortLen:], `"current_count":`) {
-			return edits, false, nil // not as this program writes it: claim.lua makes room for what changes
+			return call, false // not as this program writes it: claim.lua makes room for what changes
 		}
 		next := fmt.Sprintf(headLong, planHead(claim.Revision, claim.Next), p.Fired+1, fire, 0)
 		onKeys = append(onKeys, k.plan(claim.Key))
@@ -456,30 +477,17 @@ func (s *Store) claimBundle(ctx context.Context, c *claiming, edits string) (aft
 	copy(args, []string{
 		b.Lease.Value, strconv.FormatInt(clamp(b.Cutoff), 10), strconv.FormatInt(b.Skew.Milliseconds(), 10),
 		strconv.Itoa(b.Backlog.Entries), strconv.FormatInt(b.Backlog.Bytes, 10), nameOf(b.Action),
-		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), worker, take, edits, s.channel, k.work(b.Action), strconv.Itoa(ends), row,
+		strconv.FormatInt(latest, 10), strconv.Itoa(bytes), worker, take, "", s.channel, k.work(b.Action), strconv.Itoa(ends), row,
 	})
-	r, err := s.run(ctx, invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}})
-	scheduler.Failpoint("before-claim-reply")
-	switch {
-	case err != nil:
-		return edits, false, storeError("claim", err)
-	case r.status == statusFenced:
-		return edits, false, scheduler.ErrFenced
-	case r.status != 0:
-		return edits, false, nil
-	}
-	for i := range c.answers {
-		c.answers[i] = scheduler.ClaimAnswer{Result: scheduler.ClaimedOK}
-	}
-	k.read.claimed(edits, take, c.claims)
-	c.take(take, all)
-	return take, true, nil
+	return invocation{script: s.scripts.handout, keys: append(keys, onKeys...), args: append(args, on...), before: &staged{k.bundle(take), rueidis.BinaryString(bundle)}}, true
 }
 
-// How many keys and arguments of handout.lua come before those of each plan.
+// How many keys and arguments of handout.lua come before those of each plan, and which of
+// these say what edits is to be.
 const (
-	handoutKeys = 10
-	handoutArgs = 15
+	handoutKeys  = 10
+	handoutArgs  = 15
+	handoutEdits = 10
 )
 
 // take makes the firings that were handed out: the first that were claimed. Nothing

@@ -109,8 +109,8 @@ func (r reply) numbers(n int) ([]int64, error) {
 	return all, nil
 }
 
-// redisDeadlineAt is a time of the node that has a shard, in milliseconds, which
-// that node's clock passes before ctx's deadline does, by as little as is known: a
+// redisDeadlineAt is the last millisecond of the node that has a shard which is over, by
+// that node's clock, before ctx's deadline is, as nearly as is known: a
 // script that does nothing later than that cannot take effect once ctx is over.
 // Without a deadline it is 0; an error says that the node cannot be asked. What is known of a
 // clock that was set meanwhile is wrong until it is asked again, within a second or
@@ -128,7 +128,7 @@ func (s *Store) redisDeadlineAt(ctx context.Context, shard int) (ms int64, err e
 		}
 	}
 	earliest, _ := r.at(deadline)
-	return earliest.UnixMilli(), nil
+	return earliest.UnixMilli() - 1, nil // the one that the deadline is in has a part behind it
 }
 
 // forgetTime forgets what is known of the clock of a shard's node: for who was told

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/redis/rueidis"
@@ -20,6 +21,7 @@ type readPlans struct {
 	bytes  int
 	states []*readState // the newest last
 	own    []ownEdit    // the newest last
+	moves  uint64       // how many of those there have been
 }
 
 type readPlan struct {
@@ -27,6 +29,7 @@ type readPlan struct {
 	plan   *scheduler.Plan // nil: not remembered
 	stored string          // as it was read
 	state  *readState
+	taken  uint64 // what moves was when a claim took it
 }
 
 // readState is what edits has to be now for what was read at one time to be true: what
@@ -45,7 +48,7 @@ type ownEdit struct {
 const (
 	maxReadPlans  = 50_000
 	maxReadBytes  = 32 << 20
-	maxReadStates = 8
+	maxReadStates = 16
 	maxHoles      = 1000
 )
 
@@ -69,7 +72,7 @@ func (r *readPlans) add(p *scheduler.Plan, stored, edits string) {
 		r.plans[p.Key] = readPlan{size: size}
 		return
 	}
-	r.plans[p.Key] = readPlan{size, p, stored, r.stateOf(p.Key, edits)}
+	r.plans[p.Key] = readPlan{size: size, plan: p, stored: stored, state: r.stateOf(p.Key, edits)}
 	r.bytes += size
 }
 
@@ -99,12 +102,78 @@ func (r *readPlans) stateOf(key, edits string) *readState {
 
 // claimed notes that a claim of this process, and nothing else, made another of edits.
 func (r *readPlans) claimed(from, to string, claims []scheduler.Claim) {
+	keys := keysOf(claims)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moved(from, to, keys)
+}
+
+// assume notes the same of a claim that is about to be sent, and returns what edits has to
+// be for it: the next claim need not wait for the answer. ok is false if nothing is
+// noted, since the plans were not read at one time.
+func (r *readPlans) assume(to string, claims []scheduler.Claim, plans []readPlan) (from string, ok bool) {
+	keys := keysOf(claims)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range plans {
+		s := plans[i].state
+		if s == nil || i > 0 && s.edits != from {
+			return "", false
+		}
+		from = s.edits
+		since := int(min(r.moves-plans[i].taken, uint64(len(r.own)+1)))
+		if since > len(r.own) {
+			return "", false
+		}
+		for _, o := range r.own[len(r.own)-since:] {
+			if _, ok := o.claimed[claims[i].Key]; ok {
+				return "", false // another claim of the same plan came first
+			}
+		}
+	}
+	r.moved(from, to, keys)
+	return from, true
+}
+
+// refused takes back what was assumed of a claim. Claims that were sent meanwhile are
+// refused, too.
+func (r *readPlans) refused(to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.own, func(o ownEdit) bool { return o.to == to })
+	if i < 0 {
+		return // long ago
+	}
+	from := r.own[i].from
+	r.own = slices.Delete(r.own, i, i+1)
+	for i := range r.own {
+		if r.own[i].from == to {
+			r.own[i].from = from
+		}
+	}
+	now := from
+	for _, o := range r.own {
+		if o.from == now {
+			now = o.to
+		}
+	}
+	for _, s := range r.states {
+		if s.edits == to {
+			s.edits = now
+		}
+	}
+}
+
+func keysOf(claims []scheduler.Claim) map[string]struct{} {
 	keys := make(map[string]struct{}, len(claims))
 	for i := range claims {
 		keys[claims[i].Key] = struct{}{}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return keys
+}
+
+// moved is claimed. Call with mu held.
+func (r *readPlans) moved(from, to string, keys map[string]struct{}) {
 	for key := range keys {
 		r.drop(key) // what was read of it meanwhile may be of before
 	}
@@ -113,6 +182,7 @@ func (r *readPlans) claimed(from, to string, claims []scheduler.Claim) {
 			s.edits = to
 		}
 	}
+	r.moves++
 	if r.own = append(r.own, ownEdit{from, to, keys}); len(r.own) > maxReadStates {
 		r.own = r.own[1:]
 	}
@@ -132,23 +202,16 @@ func (r *readPlans) drop(key string) readPlan {
 	return p
 }
 
-// take returns what is remembered of plans, and forgets it. edits is what has to be so
-// for all of it to be true; ok is false if there is no such thing.
-func (r *readPlans) take(claims []scheduler.Claim) (plans []readPlan, edits string, ok bool) {
-	plans = make([]readPlan, len(claims))
+// take returns what is remembered of plans, and forgets it.
+func (r *readPlans) take(claims []scheduler.Claim) []readPlan {
+	plans := make([]readPlan, len(claims))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ok = true
 	for i := range claims {
 		plans[i] = r.drop(claims[i].Key)
-		switch s := plans[i].state; {
-		case s == nil || i > 0 && s.edits != edits:
-			ok = false
-		default:
-			edits = s.edits
-		}
+		plans[i].taken = r.moves
 	}
-	return plans, edits, ok
+	return plans
 }
 
 // sizes asks for the sizes of plans of which nothing is remembered.
