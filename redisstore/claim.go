@@ -42,6 +42,9 @@ func score(second int64) string {
 	return strconv.FormatInt(second, 10)
 }
 
+// duePlans bounds a page of due plans.
+const duePlans = 4 * batchPlans
+
 // duePage is a page of an action's schedule.
 type duePage struct {
 	keys  []string // oldest first; fewer than the limit if there are no more
@@ -126,7 +129,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 	if err != nil {
 		return page, err
 	}
-	limit := min(q.Limit, batchPlans)
+	limit := min(q.Limit, duePlans)
 	due, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
 	if err != nil || len(due.keys) == 0 {
 		return page, storeError("read due plans", err)

@@ -113,12 +113,15 @@ func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error)
 	stored := make([]string, len(chunk))
 	var commands []rueidis.Completed
 	var places [][]int
-	for shard, where := range byShard {
-		keys := make([]string, len(where))
-		for j, i := range where {
-			keys[j] = shard.plan(chunk[i].key)
+	for shard, all := range byShard {
+		for len(all) > 0 {
+			where := all[:min(len(all), batchPlans)]
+			keys := make([]string, len(where))
+			for j, i := range where {
+				keys[j] = shard.plan(chunk[i].key)
+			}
+			commands, places, all = append(commands, s.client.B().Mget().Key(keys...).Build()), append(places, where), all[len(where):]
 		}
-		commands, places = append(commands, s.client.B().Mget().Key(keys...).Build()), append(places, where)
 	}
 	largest := s.largest.Load() * 7 / 8
 	for c, r := range s.client.DoMulti(ctx, commands...) {

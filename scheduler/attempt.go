@@ -17,13 +17,13 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	timeout := opts.TimeoutOr(e.timeout(action, f))
 	started := e.clock.Now()
 	mono := time.Now()
-	bounded, cancel := context.WithTimeoutCause(ctx, timeout, noEnd(timeout))
+	bounded := newBounded(ctx, timeout, noEnd(timeout))
 	output, err := e.execute(bounded, action, f)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		// The deadline is the reason, whatever the action made of it.
 		err = Retryable(fmt.Errorf("%w: %w", context.Cause(bounded), err))
 	}
-	cancel()
+	bounded.end()
 	took := time.Since(mono)
 
 	if err != nil && ctx.Err() != nil {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ const (
 	// next take twice as many each, up to EngineOptions.ClaimBatch. The first firings
 	// need not wait for what a large claim costs, and run beside the next one.
 	claimFirst = 100
+	// pagePlans is how many plans are read at once if one claim takes fewer: to wait for a
+	// page takes longer than to claim a hundred plans, and not much longer if it has more.
+	pagePlans = 400
 	// fullPause is how soon the loop comes back to an action whose backlog was full.
 	fullPause = 25 * time.Millisecond
 	// debtPause is how long before a tick no debt is begun, which could delay it.
@@ -49,7 +53,8 @@ type shardLoop struct {
 	nextRetry time.Time          // when Promote has something to do
 	debtPaid  time.Time          // until when the catch-up rate has been spent
 	debtTurn  int                // which action's debts come first next time
-	reads     sync.WaitGroup     // pages being read beside claims
+	sent      []*sentClaim       // not settled, the oldest first
+	beside    sync.WaitGroup     // pages being read, and claims
 }
 
 func newShardLoop(e *Engine, s *shard, lease *atomic.Pointer[Lease]) *shardLoop {
@@ -61,7 +66,7 @@ func newShardLoop(e *Engine, s *shard, lease *atomic.Pointer[Lease]) *shardLoop 
 func (l *shardLoop) run(ctx context.Context) error {
 	ticks, unsubscribe := l.e.ticks.subscribe()
 	defer unsubscribe()
-	defer l.reads.Wait()
+	defer l.beside.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	quiet := false
@@ -117,10 +122,10 @@ func (p *pass) sooner(d time.Duration) { p.again = min(p.again, max(d, time.Mill
 // for the next time, if nothing happens before.
 func (l *shardLoop) runOnce(ctx context.Context) (again time.Duration, err error) {
 	p := &pass{again: time.Second}
-	if err := l.present(ctx, p); err != nil {
+	if err := l.settleAll(ctx, p, l.present(ctx, p)); err != nil {
 		return 0, err
 	}
-	if err := l.debts(ctx, p); err != nil {
+	if err := l.settleAll(ctx, p, l.debts(ctx, p)); err != nil {
 		return 0, err
 	}
 	now := l.e.now()
@@ -150,7 +155,7 @@ func (l *shardLoop) came() { l.s.lastRun.Store(&lastRun{time.Now()}) }
 // action by action in turn, so that no action's mass holds up another, until
 // nothing is left.
 func (l *shardLoop) present(ctx context.Context, p *pass) error {
-	if err := l.claimAhead(ctx, p); err != nil {
+	if err := l.settleAll(ctx, p, l.claimAhead(ctx, p)); err != nil {
 		return err
 	}
 	open := make(map[string]*sweep)
@@ -170,7 +175,7 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 			looked = now.Truncate(lookAgain)
 			for _, action := range l.e.claims() {
 				if open[action] == nil {
-					open[action] = &sweep{action: action, from: now.Unix() - l.grace(), to: now.Unix()}
+					open[action] = &sweep{action: action, from: now.Unix() - l.grace(), to: now.Unix(), limit: l.pagePlans()}
 				}
 			}
 		}
@@ -217,7 +222,7 @@ func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 		}
 		action := actions[l.debtTurn%len(actions)]
 		l.debtTurn++
-		more, err := l.page(ctx, p, &sweep{action: action, from: math.MinInt64, to: now.Unix() - l.grace() - 1})
+		more, err := l.page(ctx, p, &sweep{action: action, from: math.MinInt64, to: now.Unix() - l.grace() - 1, limit: l.e.opts.ClaimBatch})
 		if err != nil {
 			return err
 		}
@@ -232,6 +237,8 @@ func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 	return nil
 }
 
+func (l *shardLoop) pagePlans() int { return max(l.e.opts.ClaimBatch, pagePlans) }
+
 func (l *shardLoop) grace() int64 { return int64(l.e.opts.MisfireGrace / time.Second) }
 
 // sweep is one going-through of an action's due plans, page by page. While a page
@@ -240,10 +247,15 @@ func (l *shardLoop) grace() int64 { return int64(l.e.opts.MisfireGrace / time.Se
 type sweep struct {
 	action   string
 	from, to int64
+	limit    int          // plans a page
 	after    string       // where the next page begins
 	ahead    chan dueRead // the next page, being read; nil: not yet
-	progress bool         // something was claimed or cleared
 	again    bool         // something may be due again in the range, or was changed
+
+	// What came of its claims so far.
+	progress bool  // something was claimed or cleared
+	stop     bool  // the backlog is full, or the store's clock is behind
+	err      error // the first
 }
 
 type dueRead struct {
@@ -263,7 +275,7 @@ func (l *shardLoop) read(ctx context.Context, sw *sweep) (DuePage, error) {
 	if sw.after = got.page.Next; sw.after != "" && got.err == nil {
 		sw.ahead = make(chan dueRead, 1)
 		ahead, after := sw.ahead, sw.after
-		l.reads.Go(func() {
+		l.beside.Go(func() {
 			page, err := l.due(ctx, sw, after)
 			ahead <- dueRead{page, err}
 		})
@@ -275,7 +287,7 @@ func (l *shardLoop) due(ctx context.Context, sw *sweep, after string) (DuePage, 
 	ctx, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
 	defer cancel()
 	page, err := l.e.store.Due(ctx, DueQuery{
-		Shard: l.s.id, Action: sw.action, From: sw.from, To: sw.to, After: after, Limit: l.e.opts.ClaimBatch,
+		Shard: l.s.id, Action: sw.action, From: sw.from, To: sw.to, After: after, Limit: sw.limit,
 	})
 	if err != nil {
 		return page, fmt.Errorf("read due, shard %d, action %s: %w", l.s.id, sw.action, err)
@@ -285,32 +297,30 @@ func (l *shardLoop) due(ctx context.Context, sw *sweep, after string) (DuePage, 
 
 // page claims the next page of a sweep. It answers whether there may be more to
 // claim now: not after the last page if nothing is due again, nor if there was no
-// room, or the store's clock is not there yet.
+// room, or the store's clock is not there yet. If not, none of its claims is under way.
 func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
 	page, err := l.read(ctx, sw)
-	if err != nil {
+	if err == nil {
+		l.came()
+		l.e.counters.Cleared.Add(int64(page.Cleared))
+		sw.progress = sw.progress || page.Cleared > 0
+		now := l.e.now().Unix()
+		claims := make([]Claim, len(page.Plans))
+		for i, plan := range page.Plans {
+			Failpoint("after-read")
+			claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
+			sw.again = sw.again || claims[i].Next != 0 && claims[i].Next <= sw.to
+		}
+		if err = l.claim(ctx, p, sw, claims); err == nil && !sw.stop && sw.after != "" {
+			return true, nil
+		}
+	}
+	l.settleSweep(p, sw)
+	if err = cmp.Or(err, sw.err); err != nil || sw.stop {
 		return false, err
-	}
-	l.came()
-	l.e.counters.Cleared.Add(int64(page.Cleared))
-	now := l.e.now().Unix()
-	claims := make([]Claim, len(page.Plans))
-	for i, plan := range page.Plans {
-		Failpoint("after-read")
-		claims[i] = plan.NextClaim(now, l.grace(), l.e.opts.Zone)
-		sw.again = sw.again || claims[i].Next != 0 && claims[i].Next <= sw.to
-	}
-	got, err := l.claim(ctx, p, sw.action, claims)
-	if err != nil || got.stop {
-		return false, err
-	}
-	sw.progress = sw.progress || got.progress || page.Cleared > 0
-	sw.again = sw.again || got.changed
-	if sw.after != "" {
-		return true, nil
 	}
 	// Another sweep, if it can find something that this one did not.
 	more = sw.again && sw.progress
@@ -318,58 +328,112 @@ func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, er
 	return more, nil
 }
 
-// claimed is what came of claims.
-type claimed struct {
-	progress bool // something was claimed or cleared
-	changed  bool // something was not as it had been read
-	stop     bool // the backlog is full, or the store's clock is behind
+// claimsUnderWay is how many claims of a shard may be under way. While the store, or its
+// disk, is busy with one, the next is made and sent.
+const claimsUnderWay = 2
+
+// sentClaim is a claim that was sent.
+type sentClaim struct {
+	sw    *sweep
+	batch []Claim
+	slots int // that are reserved for it
+	reply ClaimReply
+	err   error
+	done  chan struct{} // closed when there is an answer
 }
 
-// claim takes claims of one action in batches.
-func (l *shardLoop) claim(ctx context.Context, p *pass, action string, claims []Claim) (got claimed, err error) {
+// claim sends claims of one action in batches, and settles older ones to make room. It
+// returns the first error of the sweep so far.
+func (l *shardLoop) claim(ctx context.Context, p *pass, sw *sweep, claims []Claim) error {
 	for batch := range slices.Chunk(claims, l.e.opts.ClaimBatch) {
+		for len(l.sent) >= claimsUnderWay {
+			l.settle(p)
+		}
+		if sw.stop || sw.err != nil {
+			break
+		}
 		if err := ctx.Err(); err != nil {
-			return got, err
+			return err
 		}
 		lease := *l.lease.Load()
 		if !time.Now().Add(trustMargin).Before(lease.Until) {
-			return got, errTrustEnded
+			return errTrustEnded
 		}
 		Failpoint("after-trust-check")
+		l.send(ctx, sw, batch, lease)
+	}
+	return sw.err
+}
+
+// send begins a claim.
+func (l *shardLoop) send(ctx context.Context, sw *sweep, batch []Claim, lease Lease) {
+	backlog := l.e.opts.Backlog
+	if sw.action == CanaryAction {
+		backlog = canaryBacklog
+	}
+	skew, _ := l.e.clocks.correction()
+	c := &sentClaim{sw: sw, batch: batch, done: make(chan struct{})}
+	c.slots = l.e.workers.reserveFor(l.s.id, sw.action, l.e.ownShare(len(batch)))
+	l.sent = append(l.sent, c)
+	b := ClaimBatch{
+		Lease: lease, Action: sw.action, Cutoff: l.e.now().Unix(), Skew: skew,
+		Backlog: backlog, Claims: batch,
+		Worker: l.e.opts.Replica, Slots: c.slots,
+	}
+	l.beside.Go(func() {
+		defer close(c.done)
 		// A claim that was sent is waited for even when ctx ends: its answer
 		// is what the workers are woken by.
 		bounded, cancel := context.WithDeadline(context.WithoutCancel(ctx), lease.Until)
-		skew, _ := l.e.clocks.correction()
-		slots := l.e.workers.reserveFor(l.s.id, action, l.e.ownShare(len(batch)))
-		backlog := l.e.opts.Backlog
-		if action == CanaryAction {
-			backlog = canaryBacklog
-		}
-		reply, err := l.e.store.Claim(bounded, ClaimBatch{
-			Lease: lease, Action: action, Cutoff: l.e.now().Unix(), Skew: skew,
-			Backlog: backlog, Claims: batch,
-			Worker: l.e.opts.Replica, Slots: slots,
-		})
-		cancel()
+		defer cancel()
+		c.reply, c.err = l.e.store.Claim(bounded, b)
 		Failpoint("after-claim-reply")
-		if slots > 0 {
-			l.e.workers.started(l.s.id, action, reply.Firings, slots)
+		if c.slots > 0 {
+			l.e.workers.started(sw.action, c.reply.Firings, c.slots)
 		}
-		l.account(p, action, batch, reply, &got)
-		if err != nil {
-			return got, fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, action, err)
+		if c.err != nil {
+			c.err = fmt.Errorf("claim due, shard %d, action %s: %w", l.s.id, sw.action, c.err)
 		}
+	})
+}
+
+// settle waits for the answer to the oldest claim under way, and accounts for it.
+func (l *shardLoop) settle(p *pass) {
+	c := l.sent[0]
+	<-c.done
+	l.sent = l.sent[1:]
+	if c.slots > 0 {
+		l.e.workers.handedOut(l.s.id)
+	}
+	l.account(p, c)
+	if c.sw.err = cmp.Or(c.sw.err, c.err); c.err == nil {
 		l.came()
-		if got.stop {
-			break
+	}
+}
+
+// settleSweep settles all claims of a sweep.
+func (l *shardLoop) settleSweep(p *pass, sw *sweep) {
+	for slices.ContainsFunc(l.sent, func(c *sentClaim) bool { return c.sw == sw }) {
+		l.settle(p)
+	}
+}
+
+// settleAll settles all claims, and returns the worst error: err, or theirs.
+func (l *shardLoop) settleAll(ctx context.Context, p *pass, err error) error {
+	for len(l.sent) > 0 {
+		c := l.sent[0]
+		l.settle(p)
+		if c.err != nil && (err == nil || final(ctx, c.err) && !final(ctx, err)) {
+			err = c.err
 		}
 	}
-	return got, nil
+	return err
 }
 
 // account counts answers and wakes the workers. Answers that come beside an error
 // stand.
-func (l *shardLoop) account(p *pass, action string, batch []Claim, reply ClaimReply, got *claimed) {
+func (l *shardLoop) account(p *pass, c *sentClaim) {
+	sw, action, batch, reply := c.sw, c.sw.action, c.batch, &c.reply
 	n := int64(0)
 	var others [ClaimFull + 1]int64
 	for i, a := range reply.Answers {
@@ -387,18 +451,18 @@ func (l *shardLoop) account(p *pass, action string, batch []Claim, reply ClaimRe
 			}
 		case ClaimGone:
 			l.e.counters.Cleared.Add(1)
-			got.progress = true
+			sw.progress = true
 		case ClaimBad: // quarantined, or refused: then reading it again would change nothing
 			l.e.counters.Cleared.Add(1)
 			l.e.log.Error().Int("shard", l.s.id).Str("key", batch[i].Key).Str("action", action).Int64("due", batch[i].Due).Int64("next", batch[i].Next).Msg("a plan cannot be claimed: it is in quarantine, or its times are beyond what the store keeps")
 		case ClaimChanged:
-			got.changed = true
+			sw.again = true
 		case ClaimNotYet:
 			p.sooner(a.Wait)
-			got.stop = true
+			sw.stop = true
 		case ClaimFull:
 			p.sooner(fullPause)
-			got.stop = true
+			sw.stop = true
 		}
 	}
 	for result, n := range others {
@@ -410,7 +474,7 @@ func (l *shardLoop) account(p *pass, action string, batch []Claim, reply ClaimRe
 		l.s.canary.claimed(batch, reply.Answers)
 	}
 	if n > 0 {
-		got.progress = true
+		sw.progress = true
 		if action != CanaryAction {
 			l.e.counters.Claimed.Add(n)
 		}
@@ -441,7 +505,7 @@ func (l *shardLoop) readAhead(ctx context.Context, second int64) error {
 			bounded, cancel := context.WithTimeout(ctx, l.e.opts.StoreTimeout)
 			page, err := l.e.store.Due(bounded, DueQuery{
 				Shard: l.s.id, Action: action, From: second, To: second, After: after,
-				Limit: min(l.e.opts.ClaimBatch, l.e.opts.ReadAhead-plans),
+				Limit: min(l.pagePlans(), l.e.opts.ReadAhead-plans),
 			})
 			cancel()
 			if err != nil {
@@ -473,18 +537,23 @@ func (l *shardLoop) claimAhead(ctx context.Context, p *pass) error {
 	}
 	ahead := l.ahead
 	l.ahead = nil
+	sweeps := make(map[string]*sweep, len(ahead))
 	for size := claimFirst; len(ahead) > 0; size = min(2*size, l.e.opts.ClaimBatch) {
 		for _, action := range l.e.claims() {
 			claims, ok := ahead[action]
 			if !ok {
 				continue
 			}
+			sw := sweeps[action]
+			if sw == nil {
+				sw = &sweep{action: action}
+				sweeps[action] = sw
+			}
 			n := min(len(claims), size, l.e.opts.ClaimBatch)
-			got, err := l.claim(ctx, p, action, claims[:n])
-			if err != nil {
+			if err := l.claim(ctx, p, sw, claims[:n]); err != nil {
 				return err
 			}
-			if claims = claims[n:]; len(claims) == 0 || got.stop {
+			if claims = claims[n:]; len(claims) == 0 || sw.stop {
 				delete(ahead, action) // what is left is read again with the rest
 				continue
 			}

@@ -55,11 +55,17 @@ func (w *workers) reserveFor(shard int, action string, n int) int {
 
 // started puts firings that a claim handed out into the slots that were reserved for
 // them, and frees the others.
-func (w *workers) started(shard int, action string, firings []*Firing, reserved int) {
+func (w *workers) started(action string, firings []*Firing, reserved int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.start(w.ctx, w.draining, firings, map[string]int{action: reserved})
+}
+
+// handedOut notes that the oldest of a shard's claims that hand out firings has ended.
+func (w *workers) handedOut(shard int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.handed[shard].ended++
-	w.start(w.ctx, w.draining, firings, map[string]int{action: reserved})
 }
 
 // reserve takes this shard's share of the free slots and returns how many by

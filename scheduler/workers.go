@@ -53,7 +53,8 @@ type receipt struct {
 	id    string
 }
 
-// takes is what one shard's dispatcher, or its leader, is doing: one thing at a time.
+// takes is what one shard's dispatcher is doing, one thing at a time, or its leader, who
+// ends things in the order in which they began.
 type takes struct {
 	begun, ended uint64          // its asking the store
 	lacking      map[string]bool // actions it had no slot to ask for
