@@ -316,14 +316,27 @@ const (
 // other clients of Redis can wait for.
 func together(claims []scheduler.Claim, plans []readPlan) int {
 	n := min(len(claims), batchPlans)
-	seen := make(map[string]struct{}, n)
+	different := true // as those are that are due at one second, in the order of their keys
+	for i := 1; different && i < n; i++ {
+		different = claims[i-1].Due == claims[i].Due && claims[i-1].Key < claims[i].Key
+	}
+	var seen map[string]struct{}
+	if !different {
+		seen = make(map[string]struct{}, n)
+	}
 	bytes := 0
-	for i, c := range claims[:n] {
-		if _, ok := seen[c.Key]; ok || bytes >= batchBytes {
+	for i := range claims[:n] {
+		if bytes >= batchBytes {
 			return i
 		}
-		seen[c.Key] = struct{}{}
 		bytes += plans[i].size
+		if different {
+			continue
+		}
+		if _, ok := seen[claims[i].Key]; ok {
+			return i
+		}
+		seen[claims[i].Key] = struct{}{}
 	}
 	return n
 }

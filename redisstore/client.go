@@ -118,7 +118,7 @@ func (o *Options) clientOption() rueidis.ClientOption {
 		RingScaleEachConn:   10,
 		ReadBufferEachConn:  64 << 10,
 		WriteBufferEachConn: 64 << 10,
-		PipelineMultiplex:   1, // two connections a node
+		PipelineMultiplex:   -1, // one connection a node: two claims under way are to arrive as they were sent
 		BlockingPoolSize:    durableConns,
 		BlockingPoolCleanup: time.Minute,
 		ConnWriteTimeout:    answerTimeout,
@@ -150,7 +150,6 @@ func (o *Options) eventsOption() rueidis.ClientOption {
 	c.ClientName += ":events"
 	c.RingScaleEachConn = 8
 	c.ReadBufferEachConn, c.WriteBufferEachConn = 16<<10, 4<<10
-	c.PipelineMultiplex = -1
 	c.BlockingPoolSize = 1
 	return c
 }

@@ -17,14 +17,15 @@ func (e *Engine) attempt(ctx context.Context, action Action, f *Firing) Finish {
 	timeout := opts.TimeoutOr(e.timeout(action, f))
 	started := e.clock.Now()
 	mono := time.Now()
-	bounded := newBounded(ctx, timeout, noEnd(timeout))
+	bounded := newBounded(ctx, mono, timeout, noEnd(timeout))
 	output, err := e.execute(bounded, action, f)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
 		// The deadline is the reason, whatever the action made of it.
 		err = Retryable(fmt.Errorf("%w: %w", context.Cause(bounded), err))
 	}
-	bounded.end()
-	took := time.Since(mono)
+	ended := time.Now()
+	bounded.end(ended)
+	took := ended.Sub(mono)
 
 	if err != nil && ctx.Err() != nil {
 		// Cut off by the drain: it runs again elsewhere, under the same id.

@@ -22,9 +22,10 @@ type bounded struct {
 	over bool // it ended before anybody waited
 }
 
-// newBounded returns a context that ends with ctx, and after d with cause; end is to be called.
-func newBounded(ctx context.Context, d time.Duration, cause error) *bounded {
-	deadline := time.Now().Add(d)
+// newBounded returns a context that ends with ctx, and d after now with cause; end is to be
+// called. What time it is its caller knows: to ask costs as much as all else here.
+func newBounded(ctx context.Context, now time.Time, d time.Duration, cause error) *bounded {
+	deadline := now.Add(d)
 	if sooner, ok := ctx.Deadline(); ok && sooner.Before(deadline) {
 		deadline = sooner
 	}
@@ -32,13 +33,13 @@ func newBounded(ctx context.Context, d time.Duration, cause error) *bounded {
 }
 
 // end ends it: what an attempt left behind is to stop.
-func (b *bounded) end() {
+func (b *bounded) end(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.full != nil:
 		b.stop()
-	case b.ended(): // of something else
+	case b.ended(now): // of something else
 		b.whole()
 		b.stop()
 	default:
@@ -47,7 +48,9 @@ func (b *bounded) end() {
 }
 
 // ended says whether its parent or its time has ended. Call with mu held.
-func (b *bounded) ended() bool { return b.Context.Err() != nil || !time.Now().Before(b.deadline) }
+func (b *bounded) ended(now time.Time) bool {
+	return b.Context.Err() != nil || !now.Before(b.deadline)
+}
 
 // whole is the context as somebody may wait for it. Call with mu held.
 func (b *bounded) whole() context.Context {
@@ -73,7 +76,7 @@ func (b *bounded) Done() <-chan struct{} {
 func (b *bounded) Err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.full == nil && !b.over && !b.ended() {
+	if b.full == nil && !b.over && !b.ended(time.Now()) {
 		return nil
 	}
 	return b.whole().Err()

@@ -78,14 +78,14 @@ func TestBoundedIsAContext(t *testing.T) {
 					library, end := context.WithTimeoutCause(parent1, time.Second, cause)
 					want := see(library, end, func() { cut1(cut) })
 					late := time.Since(began) // synctest's clock moves only while all sleep
-					own := newBounded(parent2, time.Second, cause)
-					got := see(own, own.end, func() { cut2(cut) })
+					own := newBounded(parent2, time.Now(), time.Second, cause)
+					got := see(own, func() { own.end(time.Now()) }, func() { cut2(cut) })
 					got.deadline = got.deadline.Add(-late)
 					if got != want {
 						t.Errorf("got  %+v\nwant %+v", got, want)
 					}
 					end()
-					own.end()
+					own.end(time.Now())
 					cut1(nil)
 					cut2(nil)
 				})
@@ -98,10 +98,10 @@ func TestBoundedIsAContext(t *testing.T) {
 func TestBoundedWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancel(t.Context())
-		short, long, ends := newBounded(parent, time.Second, errTrustEnded), newBounded(parent, time.Hour, nil), newBounded(parent, time.Hour, nil)
-		sooner := newBounded(short, time.Minute, nil)
 		began := time.Now()
-		time.AfterFunc(2*time.Second, ends.end)
+		short, long, ends := newBounded(parent, began, time.Second, errTrustEnded), newBounded(parent, began, time.Hour, nil), newBounded(parent, began, time.Hour, nil)
+		sooner := newBounded(short, began, time.Minute, nil)
+		time.AfterFunc(2*time.Second, func() { ends.end(time.Now()) })
 		time.AfterFunc(3*time.Second, cancel)
 		for i, c := range []struct {
 			ctx   context.Context
@@ -119,8 +119,8 @@ func TestBoundedWaiters(t *testing.T) {
 		if got := context.Cause(short); got != errTrustEnded {
 			t.Errorf("cause %v", got)
 		}
-		short.end()
-		sooner.end()
-		long.end()
+		short.end(time.Now())
+		sooner.end(time.Now())
+		long.end(time.Now())
 	})
 }
