@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -874,6 +875,82 @@ func TestAuditOfCreates(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", row.name, got, want)
+		}
+	}
+}
+
+// writes counts what is written, and keeps it.
+type writes struct {
+	logBuffer
+	n atomic.Int32
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	w.n.Add(1)
+	return w.logBuffer.Write(b)
+}
+
+// TestAuditOfMany: what a request for many plans did is told line by line, in their order,
+// in a write or a few, whichever way it came.
+func TestAuditOfMany(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	rows := []struct {
+		name string
+		call func(h *handler, a *api, key func(int) string) error
+	}{
+		{"create", func(h *handler, _ *api, key func(int) string) error {
+			var all []*creation
+			for i := range n {
+				all = append(all, createTimeout(&forsun.ForsunCreateTimeoutArgs{Key: key(i), Second: 60, Count: 1, Action: "noop"}))
+			}
+			h.createAll(t.Context(), all)
+			return nil
+		}},
+		{"createMany", func(h *handler, _ *api, key func(int) string) error {
+			var a forsun.ForsunCreateManyArgs
+			for i := range n {
+				a.Requests = append(a.Requests, &forsun.ForsunPlanRequest{Key: key(i), IsTimeOut: true, Second: 60, Count: 1, Action: "noop"})
+			}
+			_, err := h.createMany(t.Context(), &a)
+			return err
+		}},
+		{"restorePlans", func(h *handler, _ *api, key func(int) string) error {
+			var a forsun.ForsunRestorePlansArgs
+			for i := range n {
+				a.Plans = append(a.Plans, &forsun.ForsunPlanInfo{Key: key(i), IsTimeOut: true, Second: 60, Count: 1, Action: "noop"})
+			}
+			_, err := h.restorePlans(t.Context(), &a)
+			return err
+		}},
+		{"PUT /v1/plan", func(_ *handler, a *api, key func(int) string) error {
+			all := make([]string, n)
+			for i := range all {
+				all[i] = fmt.Sprintf(`{"key":%q,"seconds":60,"count":1,"action":"noop"}`, key(i))
+			}
+			body := strings.NewReader("[" + strings.Join(all, ",") + "]")
+			_, err := a.create(t.Context(), httptest.NewRequest("PUT", "/v1/plan", body))
+			return err
+		}},
+	}
+	for _, row := range rows {
+		var told writes
+		opts, svc := DefaultOptions(), newService(t, newStore(t))
+		opts.Audit, opts.AuditLines = zerolog.New(&told), &told
+		key := func(i int) string { return fmt.Sprintf("%s-%03d", row.name, i) }
+		if err := row.call(newHandler(svc, opts), NewHTTPServer(svc, opts).api, key); err != nil {
+			t.Errorf("%s: %v", row.name, err)
+		}
+		i := 0
+		for line := range strings.Lines(told.String()) {
+			var e struct{ Message, Key string }
+			if err := json.Unmarshal([]byte(line), &e); err != nil || e.Key != key(i) || e.Message != "audit: plan created" {
+				t.Fatalf("%s: line %d: %q, %v", row.name, i, line, err)
+			}
+			i++
+		}
+		if most := int32(len(told.String())/(auditRoom-1000) + 1); i != n || told.n.Load() > most {
+			t.Errorf("%s: %d lines in %d writes, want %d in %d at most", row.name, i, told.n.Load(), n, most)
 		}
 	}
 }

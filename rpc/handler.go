@@ -122,12 +122,14 @@ func (h *handler) createAll(ctx context.Context, all []*creation) []thrift.TStru
 	}
 	results := make([]thrift.TStruct, len(all))
 	plans, errs := h.svc.CreateEach(ctx, requests)
+	audit, told := h.audit.many(len(all))
+	defer told()
 	for i, c := range all {
-		told := plans[i]
-		if told == nil {
-			told = &scheduler.Plan{Key: c.request.Key, Action: c.request.Action}
+		p := plans[i]
+		if p == nil {
+			p = &scheduler.Plan{Key: c.request.Key, Action: c.request.Action}
 		}
-		h.audit.set(ctx, c.method, told, errs[i])
+		audit.set(ctx, c.method, p, errs[i])
 		if errs[i] != nil {
 			results[i] = c.result(nil, h.fail(ctx, wire.Create, c.method, c.request.Key, errs[i]))
 		} else {

@@ -52,8 +52,10 @@ func (h *handler) createMany(ctx context.Context, a *forsun.ForsunCreateManyArgs
 		return &forsun.ForsunCreateManyResult{Err: h.failMany(ctx, "createMany", len(requests), err)}, nil
 	}
 	results := make([]*forsun.ForsunPlanResult_, len(plans))
+	audit, told := h.audit.many(len(plans))
+	defer told()
 	for i, p := range plans {
-		h.audit.set(ctx, "createMany", p, errs[i])
+		audit.set(ctx, "createMany", p, errs[i])
 		results[i] = &forsun.ForsunPlanResult_{}
 		if errs[i] != nil {
 			f := h.fail(ctx, wire.Create, "createMany", p.Key, errs[i])

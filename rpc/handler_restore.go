@@ -21,6 +21,8 @@ func (h *handler) restorePlans(ctx context.Context, a *forsun.ForsunRestorePlans
 		return &forsun.ForsunRestorePlansResult{Err: h.fail(ctx, wire.Create, "restorePlans", "", err)}, nil
 	}
 	results := make([]*forsun.ForsunRestored, len(plans))
+	audit, told := h.audit.many(len(plans))
+	defer told()
 	for i, p := range plans {
 		r := &forsun.ForsunRestored{Outcome: wire.RestoredOK, NextTime: p.Due}
 		results[i] = r
@@ -36,7 +38,7 @@ func (h *handler) restorePlans(ctx context.Context, a *forsun.ForsunRestorePlans
 			r.Outcome, r.NextTime = wire.RestoredNot, 0
 		}
 		if !a.CheckOnly {
-			h.audit.set(ctx, "restorePlans", p, errs[i])
+			audit.set(ctx, "restorePlans", p, errs[i])
 		}
 	}
 	return &forsun.ForsunRestorePlansResult{Success: results}, nil

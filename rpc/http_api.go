@@ -110,8 +110,10 @@ func (a *api) create(ctx context.Context, r *http.Request) (any, error) {
 	}
 	answers := make(createdPlans, len(plans))
 	var first error
+	audit, told := a.audit.many(len(plans))
+	defer told()
 	for i, p := range plans {
-		a.audit.set(ctx, method, p, errs[i])
+		audit.set(ctx, method, p, errs[i])
 		answers[i].plan = p
 		if errs[i] == nil {
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -33,8 +34,10 @@ type Options struct {
 	TLS    *access.Certificates // to speak TLS with; nil: no TLS
 
 	// Audit is told of every change a client makes, in a line each. The zero Logger
-	// is told nothing.
-	Audit zerolog.Logger
+	// is told nothing. AuditLines is what it writes to, if that takes several lines in one
+	// Write: a request for many plans is then told of so. nil: it does not.
+	Audit      zerolog.Logger
+	AuditLines io.Writer
 
 	MaxConns   int // connections open at a time
 	MaxMessage int // bytes of one Thrift message or HTTP body

@@ -71,14 +71,14 @@ func (a *app) openAudit(opts *rpc.Options) error {
 	case a.o.AuditLog == auditOff:
 		opts.Audit = zerolog.Nop()
 	case path == "":
-		opts.Audit = a.log
+		opts.Audit, opts.AuditLines = a.log, a.logLines
 	default:
 		file := &logFile{path: path, rotate: a.o.LogRotate, keep: a.o.LogBackups, now: time.Now}
 		if err := file.Reopen(); err != nil {
 			return fmt.Errorf("--audit-log: %w", err)
 		}
 		a.reloads.add("audit log", file.Reopen)
-		opts.Audit = newLogger(file, zerolog.InfoLevel)
+		opts.Audit, opts.AuditLines = newLogger(file, zerolog.InfoLevel), file
 	}
 	return nil
 }

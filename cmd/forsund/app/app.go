@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -112,12 +113,13 @@ type app struct {
 	o *Options
 	p Process
 
-	log     zerolog.Logger
-	logFile *logFile // nil without one
-	steps   steps    // to take down what stands
-	reloads reloads  // to read again what may have changed
-	secrets secrets  // what plans may name
-	super   *supervisor
+	log      zerolog.Logger
+	logFile  *logFile  // nil without one
+	logLines io.Writer // see openLog
+	steps    steps     // to take down what stands
+	reloads  reloads   // to read again what may have changed
+	secrets  secrets   // what plans may name
+	super    *supervisor
 
 	stopping atomic.Bool             // steps are being taken down
 	health   func() scheduler.Health // of the engine
@@ -158,7 +160,7 @@ func (a *app) start(ctx context.Context) error {
 		}
 		a.steps.push("admin port", closing(adminListener))
 	}
-	if a.log, a.logFile, err = openLog(a.o, a.p.Stderr, a.p.Env); err != nil {
+	if a.log, a.logLines, a.logFile, err = openLog(a.o, a.p.Stderr, a.p.Env); err != nil {
 		return err
 	}
 	a.steps.log, a.reloads.log = a.log, a.log

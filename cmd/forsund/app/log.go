@@ -40,22 +40,20 @@ func parseLogFile(s string) (string, error) {
 }
 
 // openLog returns the logger that the options ask for. Text is in colour on a
-// terminal. file is nil without a file.
-func openLog(o *Options, stderr *os.File, env func(string) (string, bool)) (zerolog.Logger, *logFile, error) {
-	var (
-		file *logFile
-		out  io.Writer = stderr
-	)
+// terminal. file is nil without a file; lines is what it writes to, nil if that does not
+// take several lines at once.
+func openLog(o *Options, stderr *os.File, env func(string) (string, bool)) (log zerolog.Logger, lines io.Writer, file *logFile, err error) {
+	var out io.Writer = stderr
 	format := cmp.Or(o.LogFormat, logAuto)
 	if o.LogFile != "" {
 		file = &logFile{path: o.LogFile, crashes: true, rotate: o.LogRotate, keep: o.LogBackups, now: time.Now}
 		if err := file.Reopen(); err != nil {
-			return zerolog.Nop(), nil, fmt.Errorf("--log: %w", err)
+			return zerolog.Nop(), nil, nil, fmt.Errorf("--log: %w", err)
 		}
 		out = file
 	}
 	if format == logJSON || format == logAuto && file != nil {
-		return newLogger(out, o.LogLevel), file, nil
+		return newLogger(out, o.LogLevel), out, file, nil
 	}
 	noColor, _ := env("NO_COLOR")
 	console := zerolog.ConsoleWriter{
@@ -64,9 +62,10 @@ func openLog(o *Options, stderr *os.File, env func(string) (string, bool)) (zero
 		TimeFormat: "2006-01-02 15:04:05.000",
 	}
 	if console.NoColor {
-		return newLogger(plainText{console}, o.LogLevel), file, nil
+		lines = plainText{console}
+		return newLogger(lines, o.LogLevel), lines, file, nil
 	}
-	return newLogger(console, o.LogLevel), file, nil
+	return newLogger(console, o.LogLevel), nil, file, nil
 }
 
 func newLogger(w io.Writer, level zerolog.Level) zerolog.Logger {

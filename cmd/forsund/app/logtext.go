@@ -13,19 +13,31 @@ import (
 	"github.com/snower/forsun/rpc/jsonwalk"
 )
 
-// plainText writes lines for people as its zerolog.ConsoleWriter does, which has no
+// plainText writes lines for people, one or several at once, as its zerolog.ConsoleWriter does, which has no
 // colours. That decodes each line by reflection: with a line for each plan it was two fifths of
 // what a bulk of plans cost forsund.
 type plainText struct{ zerolog.ConsoleWriter }
 
-// Write writes a line of JSON.
-func (w plainText) Write(line []byte) (int, error) {
-	text, ok := appendPlainText(make([]byte, 0, 512), line, w.TimeFormat)
-	if !ok {
-		return w.ConsoleWriter.Write(line)
+// Write writes lines of JSON.
+func (w plainText) Write(lines []byte) (n int, err error) {
+	text := make([]byte, 0, max(512, len(lines)))
+	for line := range bytes.Lines(lines) {
+		if more, ok := appendPlainText(text, line, w.TimeFormat); ok {
+			text = more
+			continue
+		}
+		var other bytes.Buffer
+		console := w.ConsoleWriter
+		console.Out = &other
+		if _, err = console.Write(line); err != nil {
+			break
+		}
+		text = append(text, other.Bytes()...)
 	}
-	_, err := w.Out.Write(text)
-	return len(line), err
+	if _, failed := w.Out.Write(text); failed != nil {
+		err = failed
+	}
+	return len(lines), err
 }
 
 // appendPlainText appends a line as it is for people. ok is false for one that has anything else

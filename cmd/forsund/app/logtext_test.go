@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -48,14 +49,18 @@ func TestPlainText(t *testing.T) {
 	if _, ok := appendPlainText(nil, []byte(auditLine), "15:04"); !ok {
 		t.Error("the line of a plan is left to the ConsoleWriter")
 	}
-	for _, line := range []string{auditLine, `{"level":"debug","params":{"b":"2","a":"1"},"message":"m"}` + "\n"} {
+	const other = `{"level":"debug","params":{"b":"2","a":"1"},"message":"m"}` + "\n"
+	const twice = `{"level":"info","a":"1","a":2,"time":"2026-11-24T00:25:50.123Z","message":"m"}` + "\n"
+	for _, lines := range []string{auditLine, other, twice, auditLine + other + auditLine + twice + auditLine} {
 		var got, want bytes.Buffer
-		n, err := plainText{consoleOf(&got)}.Write([]byte(line))
-		if _, err := consoleOf(&want).Write([]byte(line)); err != nil {
-			t.Fatal(err)
+		n, err := plainText{consoleOf(&got)}.Write([]byte(lines))
+		for line := range strings.Lines(lines) {
+			if _, err := consoleOf(&want).Write([]byte(line)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if n != len(line) || err != nil || got.String() != want.String() {
-			t.Errorf("%s: %d, %v, %q; want %q", line, n, err, got.String(), want.String())
+		if n != len(lines) || err != nil || got.String() != want.String() {
+			t.Errorf("%s: %d, %v, %q; want %q", lines, n, err, got.String(), want.String())
 		}
 	}
 }
