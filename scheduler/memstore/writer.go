@@ -19,8 +19,10 @@ const (
 	// not waited for: short, because what finished within it runs again after a crash.
 	lazySync = 5 * time.Millisecond
 	// gatherFor is how long an fsync waits, at most, for those who were answered by the
-	// last one: a round trip of a client on the same machine.
+	// last one, if that took as long as slowSync: a round trip of a client on the same
+	// machine. On a disk that is fast to wait for them all costs more than it saves.
 	gatherFor = 200 * time.Microsecond
+	slowSync  = 5 * gatherFor
 	// batchBytes is how large a Pebble batch grows before it is applied: well
 	// under half a memtable, over which Pebble takes a slower way.
 	batchBytes = 1 << 20
@@ -191,8 +193,9 @@ func (s *Store) writeLoop() {
 			case <-w.wake:
 			case g := <-s.synced:
 				l.inFlight = false
-				l.company = len(g.answers) + len(l.pending)
-				l.until = time.Now().Add(min(time.Since(g.begun)/2, gatherFor))
+				if l.company = 0; time.Since(g.begun) >= slowSync {
+					l.company, l.until = len(g.answers)+len(l.pending), time.Now().Add(gatherFor)
+				}
 			case <-due:
 			case <-s.failed:
 				return
