@@ -156,7 +156,7 @@
 // once for a deployment; a plan's key says which is its. Where the slots of so many tags lie
 // is chance, or the operator's: with eight or more shards a node the fullest node has
 // about half more than the mean, and slots can be moved. Leaders spread over the replicas by
-// themselves, at most one claim is under way from a replica to a node, and firings run on
+// themselves, at most two claims are under way from a replica to a node, and firings run on
 // all replicas. Nodes share nothing: what one carries is added up. That is arithmetic, and
 // not measured here: two cores are no Cluster.
 //

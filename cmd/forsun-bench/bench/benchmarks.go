@@ -59,7 +59,7 @@ func (o *options) fire(ctx context.Context, name string, n int, due func(first i
 	if time.Now().Unix() >= first-1 {
 		return nil, errors.New("storing the plans took too long: their second has passed")
 	}
-	time.Sleep(time.Until(time.Unix(first, 0).Add(-100 * time.Millisecond)))
+	time.Sleep(time.Until(time.Unix(first, 0).Add(-beforehand)))
 	if err := eye.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -69,6 +69,10 @@ func (o *options) fire(ctx context.Context, name string, n int, due func(first i
 	res := r.probe.result(name, time.Unix(first, 0))
 	return res, eye.end(ctx, res)
 }
+
+// beforehand is how long before their second plans are looked at: a scheduler that reads
+// some of them ahead is to be seen doing so.
+const beforehand = 500 * time.Millisecond
 
 // gauged is how many plans are stored to see how fast that is.
 const gauged = 8000
