@@ -72,10 +72,10 @@ func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, 
 		return p, err
 	}
 	// Mostly the page before is about to be claimed, or has just been: then this one is
-	// among the first twice as many of that second. due.lua needs no luck, but Lua makes a
-	// string of each key.
-	second := score(at.second)
-	results := s.client.DoMulti(ctx, edits, read(second, second, 2*limit))
+	// among the first twice as many of that second, or behind what claims of the page before
+	// that are still under way. due.lua needs no luck, but Lua makes a string of each key.
+	second, most := score(at.second), 2*limit+claimsAtOnce*batchPlans
+	results := s.client.DoMulti(ctx, edits, read(second, second, most))
 	if p.edits, err = results[0].ToString(); err != nil && !rueidis.IsRedisNil(err) {
 		return p, err
 	}
@@ -88,7 +88,7 @@ func (s *Store) dueKeys(ctx context.Context, k *shardKeys, action string, from, 
 	switch {
 	case len(p.keys) == limit:
 		return p, nil
-	case len(all) == 2*limit:
+	case len(all) == most:
 		return s.dueKeysBehind(ctx, k, action, to, at, limit)
 	}
 	// That is all of the second.
@@ -130,6 +130,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		return page, err
 	}
 	limit := min(q.Limit, duePlans)
+	began := k.read.mark()
 	due, err := s.dueKeys(ctx, k, q.Action, q.From, q.To, q.After, limit)
 	if err != nil || len(due.keys) == 0 {
 		return page, storeError("read due plans", err)
@@ -154,7 +155,7 @@ func (s *Store) Due(ctx context.Context, q scheduler.DueQuery) (page scheduler.D
 		}
 		page.Plans = append(page.Plans, p)
 		own := *p
-		k.read.add(&own, v, due.edits)
+		k.read.add(&own, v, due.edits, began)
 		last.second = p.Due // or nearly, if the last cannot be read
 	}
 	if len(stored) < len(keys) || len(keys) == limit {

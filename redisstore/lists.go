@@ -127,6 +127,7 @@ func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error)
 	for c, r := range s.client.DoMulti(ctx, commands...) {
 		values, err := r.ToArray()
 		if err != nil {
+			s.largest.Store(batchBytes) // they may have been too much for the time there was
 			return nil, err
 		}
 		if len(values) != len(places[c]) {

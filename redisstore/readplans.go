@@ -52,8 +52,16 @@ const (
 	maxHoles      = 1000
 )
 
-// add remembers a plan that was read when edits was what it says, or later; it keeps p.
-func (r *readPlans) add(p *scheduler.Plan, stored, edits string) {
+// mark is now, for add.
+func (r *readPlans) mark() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moves
+}
+
+// add remembers a plan that was read when edits was what it says, or later, and not before
+// mark said began; it keeps p.
+func (r *readPlans) add(p *scheduler.Plan, stored, edits string, began uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -72,7 +80,11 @@ func (r *readPlans) add(p *scheduler.Plan, stored, edits string) {
 		r.plans[p.Key] = readPlan{size: size}
 		return
 	}
-	r.plans[p.Key] = readPlan{size: size, plan: p, stored: stored, state: r.stateOf(p.Key, edits)}
+	var state *readState
+	if !r.claimedSince(p.Key, began) {
+		state = r.stateOf(p.Key, edits)
+	}
+	r.plans[p.Key] = readPlan{size: size, plan: p, stored: stored, state: state}
 	r.bytes += size
 }
 
@@ -121,18 +133,22 @@ func (r *readPlans) assume(to string, claims []scheduler.Claim, plans []readPlan
 			return "", false
 		}
 		from = s.edits
-		since := int(min(r.moves-plans[i].taken, uint64(len(r.own)+1)))
-		if since > len(r.own) {
-			return "", false
-		}
-		for _, o := range r.own[len(r.own)-since:] {
-			if _, ok := o.claimed[claims[i].Key]; ok {
-				return "", false // another claim of the same plan came first
-			}
+		if r.claimedSince(claims[i].Key, plans[i].taken) {
+			return "", false // another claim of the same plan came first
 		}
 	}
 	r.moved(from, to, keys)
 	return from, true
+}
+
+// claimedSince says whether a claim of a plan was noted since mark, as far as is known: of
+// what was read before such a claim nothing is true, whatever edits is. Call with mu held.
+func (r *readPlans) claimedSince(key string, mark uint64) bool {
+	since := int(min(r.moves-mark, uint64(len(r.own)+1)))
+	if since > len(r.own) {
+		return true
+	}
+	return slices.ContainsFunc(r.own[len(r.own)-since:], func(o ownEdit) bool { _, ok := o.claimed[key]; return ok })
 }
 
 // refused takes back what was assumed of a claim. Claims that were sent meanwhile are

@@ -14,9 +14,10 @@ type job struct {
 	firing *Firing
 }
 
-// maxIdle bounds the goroutines that wait for the next firing to run. A new
-// one for each costs more than many a firing, since its stack has to grow first.
-const maxIdle = 256
+// maxIdle bounds the goroutines that wait for the next firing to run. A new one costs more
+// than many a firing, since its stack has to grow first; but short firings need few at a
+// time, and for others it does not matter.
+const maxIdle = 16
 
 // runners are the goroutines that run jobs, all of them at once. Most attempts are short
 // and come by the hundred, and to wake a goroutine for each costs more than many a firing.
@@ -45,6 +46,11 @@ func newRunners(run func(job)) *runners {
 func (r *runners) add(j job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.jobs) == cap(r.jobs) && r.first > len(r.jobs)/2 { // what was taken makes room
+		n := copy(r.jobs, r.jobs[r.first:])
+		clear(r.jobs[n:])
+		r.jobs, r.first = r.jobs[:n], 0
+	}
 	r.jobs = append(r.jobs, j)
 	r.wake()
 }
@@ -87,8 +93,7 @@ func (r *runners) next() (j job, ok bool) {
 
 // loop runs jobs, and waits for more while few enough wait.
 func (r *runners) loop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.mu.Lock() // and no deferred Unlock: a job that panics is to be seen, not that
 	for r.coming = false; ; {
 		if j, ok := r.next(); ok {
 			r.wake()
@@ -98,6 +103,7 @@ func (r *runners) loop() {
 			continue
 		}
 		if r.ended || r.idle == maxIdle {
+			r.mu.Unlock()
 			return
 		}
 		r.idle++

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,50 @@ func TestRunnersRunEachOnce(t *testing.T) {
 			t.Fatalf("job %d ran %d times, want once", i, n)
 		}
 	}
+}
+
+// TestRunnersMemory: a queue that is never empty, though never long, is to stay small.
+func TestRunnersMemory(t *testing.T) {
+	const inFlight, total = 100, 300_000
+	var ran atomic.Int64
+	var r *runners
+	r = newRunners(func(job) {
+		if ran.Add(1) <= total-inFlight {
+			r.add(job{}) // another firing takes the slot that is free
+		}
+	})
+	for range inFlight {
+		r.add(job{})
+	}
+	for ran.Load() < total {
+		runtime.Gosched()
+	}
+	r.mu.Lock()
+	room := cap(r.jobs)
+	r.mu.Unlock()
+	r.end()
+	r.all.Wait()
+	if room > 20*inFlight {
+		t.Errorf("room for %d jobs, of which never more than %d waited", room, inFlight)
+	}
+}
+
+// TestRunnersGoexit: a job that ends its goroutine takes no other with it.
+func TestRunnersGoexit(t *testing.T) {
+	done := make(chan struct{}, 2)
+	n := 0
+	r := newRunners(func(job) {
+		defer func() { done <- struct{}{} }()
+		if n++; n == 1 {
+			runtime.Goexit()
+		}
+	})
+	r.add(job{})
+	<-done
+	r.add(job{})
+	<-done
+	r.end()
+	r.all.Wait()
 }
 
 // What it costs to have short jobs run that come by the hundred.

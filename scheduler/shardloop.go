@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +112,8 @@ func (l *shardLoop) run(ctx context.Context) error {
 
 // pass is what one coming-round of the loop found out.
 type pass struct {
-	again time.Duration // look again after this long
+	again  time.Duration // look again after this long
+	failed error         // the worst of its claims
 }
 
 func (p *pass) sooner(d time.Duration) { p.again = min(p.again, max(d, time.Millisecond)) }
@@ -122,10 +122,10 @@ func (p *pass) sooner(d time.Duration) { p.again = min(p.again, max(d, time.Mill
 // for the next time, if nothing happens before.
 func (l *shardLoop) runOnce(ctx context.Context) (again time.Duration, err error) {
 	p := &pass{again: time.Second}
-	if err := l.settleAll(ctx, p, l.present(ctx, p)); err != nil {
+	if err := l.settleAll(p, l.present(ctx, p)); err != nil {
 		return 0, err
 	}
-	if err := l.settleAll(ctx, p, l.debts(ctx, p)); err != nil {
+	if err := l.settleAll(p, l.debts(ctx, p)); err != nil {
 		return 0, err
 	}
 	now := l.e.now()
@@ -155,7 +155,7 @@ func (l *shardLoop) came() { l.s.lastRun.Store(&lastRun{time.Now()}) }
 // action by action in turn, so that no action's mass holds up another, until
 // nothing is left.
 func (l *shardLoop) present(ctx context.Context, p *pass) error {
-	if err := l.settleAll(ctx, p, l.claimAhead(ctx, p)); err != nil {
+	if err := l.settleAll(p, l.claimAhead(ctx, p)); err != nil {
 		return err
 	}
 	open := make(map[string]*sweep)
@@ -203,7 +203,20 @@ func (l *shardLoop) present(ctx context.Context, p *pass) error {
 // final says whether err ends a pass at once: not one that another action, or
 // what is not a retry, may be spared.
 func final(ctx context.Context, err error) bool {
-	return err != nil && (ctx.Err() != nil || errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errTrustEnded))
+	return err != nil && (ctx.Err() != nil || ends(err))
+}
+
+// ends says whether err ends the leading, or the store.
+func ends(err error) bool {
+	return errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) || errors.Is(err, errTrustEnded)
+}
+
+// worse is the first of two errors, or nil, unless only the other ends all.
+func worse(a, b error) error {
+	if a == nil || b != nil && ends(b) && !ends(a) {
+		return b
+	}
+	return a
 }
 
 // debts claims what is older than the grace, with the rate that is left, and
@@ -222,11 +235,13 @@ func (l *shardLoop) debts(ctx context.Context, p *pass) error {
 		}
 		action := actions[l.debtTurn%len(actions)]
 		l.debtTurn++
-		more, err := l.page(ctx, p, &sweep{action: action, from: math.MinInt64, to: now.Unix() - l.grace() - 1, limit: l.e.opts.ClaimBatch})
-		if err != nil {
+		sw := &sweep{action: action, from: math.MinInt64, to: now.Unix() - l.grace() - 1, limit: l.e.opts.ClaimBatch}
+		more, err := l.page(ctx, p, sw)
+		l.settleSweep(p, sw)
+		if err = worse(err, sw.err); err != nil {
 			return err
 		}
-		if more {
+		if more && !sw.stop {
 			// One page at a time: what is due now, or was promised to be, is looked at
 			// between any two.
 			l.debtPaid = now.Add(time.Duration(l.e.opts.ClaimBatch) * time.Second / time.Duration(l.e.opts.CatchUpRate))
@@ -255,7 +270,7 @@ type sweep struct {
 	// What came of its claims so far.
 	progress bool  // something was claimed or cleared
 	stop     bool  // the backlog is full, or the store's clock is behind
-	err      error // the first
+	err      error // the worst
 }
 
 type dueRead struct {
@@ -319,7 +334,7 @@ func (l *shardLoop) page(ctx context.Context, p *pass, sw *sweep) (more bool, er
 		}
 	}
 	l.settleSweep(p, sw)
-	if err = cmp.Or(err, sw.err); err != nil || sw.stop {
+	if err = worse(err, sw.err); err != nil || sw.stop {
 		return false, err
 	}
 	// Another sweep, if it can find something that this one did not.
@@ -406,9 +421,10 @@ func (l *shardLoop) settle(p *pass) {
 		l.e.workers.handedOut(l.s.id)
 	}
 	l.account(p, c)
-	if c.sw.err = cmp.Or(c.sw.err, c.err); c.err == nil {
+	if c.err == nil {
 		l.came()
 	}
+	c.sw.err, p.failed = worse(c.sw.err, c.err), worse(p.failed, c.err)
 }
 
 // settleSweep settles all claims of a sweep.
@@ -418,16 +434,13 @@ func (l *shardLoop) settleSweep(p *pass, sw *sweep) {
 	}
 }
 
-// settleAll settles all claims, and returns the worst error: err, or theirs.
-func (l *shardLoop) settleAll(ctx context.Context, p *pass, err error) error {
+// settleAll settles all claims, and returns the worst error: err, or that of a claim of
+// this pass.
+func (l *shardLoop) settleAll(p *pass, err error) error {
 	for len(l.sent) > 0 {
-		c := l.sent[0]
 		l.settle(p)
-		if c.err != nil && (err == nil || final(ctx, c.err) && !final(ctx, err)) {
-			err = c.err
-		}
 	}
-	return err
+	return worse(err, p.failed)
 }
 
 // account counts answers and wakes the workers. Answers that come beside an error

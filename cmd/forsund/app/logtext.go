@@ -29,8 +29,8 @@ func (w plainText) Write(lines []byte) (n int, err error) {
 		var other bytes.Buffer
 		console := w.ConsoleWriter
 		console.Out = &other
-		if _, err = console.Write(line); err != nil {
-			break
+		if _, failed := console.Write(line); failed != nil {
+			err = failed // and the others go on
 		}
 		text = append(text, other.Bytes()...)
 	}

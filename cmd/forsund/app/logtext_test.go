@@ -3,6 +3,8 @@ package app
 import (
 	"bytes"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -65,6 +67,17 @@ func TestPlainText(t *testing.T) {
 	}
 }
 
+// TestPlainTextKeepsOthers: a line that cannot be written for people costs no other line.
+func TestPlainTextKeepsOthers(t *testing.T) {
+	const good = `{"level":"info","time":"2026-11-24T00:25:50.123Z","message":"m"}` + "\n"
+	const bad = `{"level":"info",` + "\n"
+	var got bytes.Buffer
+	plainText{consoleOf(&got)}.Write([]byte(good + bad + good + good))
+	if n := strings.Count(got.String(), "\n"); n < 3 {
+		t.Errorf("%d lines, want at least 3:\n%s", n, got.String())
+	}
+}
+
 func BenchmarkPlainText(b *testing.B) {
 	for _, row := range []struct {
 		name string
@@ -76,5 +89,39 @@ func BenchmarkPlainText(b *testing.B) {
 				row.w.Write([]byte(auditLine))
 			}
 		})
+	}
+}
+
+// TestLinesAtOnce: what the log writes to takes several lines as the log itself writes them.
+func TestLinesAtOnce(t *testing.T) {
+	t.Parallel()
+	env := func(string) (string, bool) { return "", false }
+	for _, format := range []logFormat{logText, logJSON, logAuto} {
+		o := &Options{LogFormat: format, LogFile: filepath.Join(t.TempDir(), "log")}
+		log, lines, file, err := openLog(o, os.Stderr, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info().Str("key", "one").Msg("m")
+		var two bytes.Buffer
+		both := log.Output(&two)
+		both.Info().Str("key", "two").Msg("m")
+		both.Info().Str("key", "three").Msg("m")
+		if _, err := lines.Write(two.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := strings.Split(strings.TrimSpace(string(got)), "\n")
+		if len(all) != 3 {
+			t.Fatalf("%s: %q", format, got)
+		}
+		for i, key := range []string{"one", "two", "three"} {
+			if strings.HasPrefix(all[i], "{") != (format != logText) || !strings.Contains(all[i], key) {
+				t.Errorf("%s: line %d is %q", format, i, all[i])
+			}
+		}
 	}
 }
