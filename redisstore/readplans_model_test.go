@@ -21,7 +21,7 @@ type readModel struct {
 	plans   map[string]int // version of each; none: it is not there
 	trace   []string
 	bad     string
-	exact   int  // bundles that were claimed
+	exact   int // bundles that were claimed
 	refused int
 }
 

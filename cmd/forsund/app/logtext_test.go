@@ -102,6 +102,7 @@ func TestLinesAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { file.file.Close() })
 		log.Info().Str("key", "one").Msg("m")
 		var two bytes.Buffer
 		both := log.Output(&two)
