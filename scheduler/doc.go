@@ -128,12 +128,12 @@
 // some days as on others. make bench takes them again on another.
 //
 //	                       Redis                              embedded, every claim synced
-//	a firing, in a burst   5–12 µs of Redis, 6–17 of forsund  8–15 µs of forsund
-//	firings/s, 100,000     43,000–112,000                     63,000–209,000
+//	a firing, in a burst   5–12 µs of Redis, 5–17 of forsund  7–15 µs of forsund
+//	firings/s, 100,000     43,000–141,000                     63,000–233,000
 //	  due in one second    with four shards a fifth more
-//	1,000,000 in a second  37,000–110,000/s
-//	other clients' p99     2–6 ms, with a million 3–6 ms
-//	a create by Thrift     14–30 µs of Redis, 15,000–35,000/s 12,000–20,000/s (16 connections)
+//	1,000,000 in a second  37,000–130,000/s
+//	other clients' p99     2–7 ms, with a million 3–6 ms
+//	a create by Thrift     14–30 µs of Redis, 15,000–35,000/s 12,000–23,000/s (16 connections)
 //	16 sent before answers 37,000–122,000/s                   33,000–124,000/s (16 connections)
 //	  are read
 //	1000 plans a request   6–14 µs of Redis, 59,000–177,000/s 115,000–433,000/s (HTTP, 4 connections)
@@ -164,7 +164,7 @@
 // some 20 nodes of 64 GB, 256 shards of 4 million plans and 2.1 GB, each with
 // at most 100,000 attempts (64 MB) of history. Each once a day is 11,600 firings a
 // second, 500 a node, under 1 % of it. What does not spread over time is a second: a
-// million plans due in the same one took the one node here 9 to 27 s; over nodes they do
+// million plans due in the same one took the one node here 8 to 27 s; over nodes they do
 // spread. Who can choose should not choose :00.
 //
 // What limits first, then: with Redis its memory; then its thread, at bursts and for creates
