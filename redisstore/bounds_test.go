@@ -2,7 +2,9 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -246,5 +248,48 @@ func TestAShardThatHangsHoldsUpNoOther(t *testing.T) {
 	}
 	if _, err := s.Holders(ctx, other); err != nil {
 		t.Errorf("Holders: %v", err)
+	}
+}
+
+// TestPageThatTakesTooLong: a page that could not be read in the time there was is not asked
+// for again as it was, and all of it comes in smaller ones.
+func TestPageThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	proxy := redistest.NewProxy(t, redistest.Start(t).Addr)
+	b := newBench(t, proxy.Addr)
+	plans := overdue(50)
+	b.put(plans...)
+	q := scheduler.DueQuery{Action: action, From: math.MinInt64, To: time.Now().Unix(), Limit: 400}
+	if page, err := b.s.Due(b.ctx, q); err != nil || len(page.Plans) != len(plans) {
+		t.Fatalf("%d plans, %v", len(page.Plans), err)
+	}
+	k := b.k
+	read := func(ctx context.Context) ([]string, error) {
+		var chunk []listed
+		for _, p := range plans {
+			chunk = append(chunk, listed{k, p.Key})
+		}
+		return b.s.readChunk(ctx, chunk)
+	}
+	proxy.Hold()
+	short, cancel := context.WithTimeout(b.ctx, 100*time.Millisecond)
+	defer cancel()
+	if _, err := read(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	proxy.Heal()
+	var pages, all int
+	for {
+		page, err := b.s.Due(b.ctx, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages, all = pages+1, all+len(page.Plans)
+		if q.After = page.Next; q.After == "" {
+			break
+		}
+	}
+	if pages < 5 || all != len(plans) {
+		t.Errorf("%d plans in %d pages, want %d in some", all, pages, len(plans))
 	}
 }

@@ -211,7 +211,7 @@ func (s *Store) mend(ctx context.Context, k *shardKeys, m mending) (cleared int,
 }
 
 // Claim takes a batch: see scheduler.ClaimStore. One run of the script takes at
-// most 100 plans and about 512 KiB; one at a time runs per replica and node.
+// most 100 plans and about 512 KiB; claimsAtOnce claims are under way per replica and node.
 func (s *Store) Claim(ctx context.Context, b scheduler.ClaimBatch) (reply scheduler.ClaimReply, err error) {
 	leave, err := s.enter()
 	if err != nil {
@@ -458,7 +458,7 @@ func (s *Store) handout(c *claiming, take string) (call invocation, ok bool) {
 	for i := range c.claims { // of different plans: see together
 		claim, read := &c.claims[i], &c.plans[i]
 		p := read.plan
-		if p == nil || !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
+		if p == nil || read.state == nil || !possible(claim) || p.Revision != claim.Revision || p.Due != claim.Due || p.Action != b.Action {
 			return call, false
 		}
 		if !hasPlanHead(read.stored, claim.Revision, claim.Due) {

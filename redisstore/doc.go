@@ -91,9 +91,10 @@
 //
 // # Cost
 //
-// One claim takes at most 100 plans and about 512 KiB, and two claims per replica
+// One claim takes at most 100 plans and about 512 KiB, and at most two claims per replica
 // and node are under way, so that other clients of the same Redis are served in
 // between. The second is sent before the first is answered, on the same connection, and
 // counts on it (readplans.go): if the first is refused the second is, too, and both
-// are made once more in the way that needs no luck. See BenchmarkCycle for what a firing costs, BenchmarkMemory for a plan.
+// are made once more in the way that needs no luck. See BenchmarkCycle for what a firing
+// costs, BenchmarkMemory for a plan.
 package redisstore

@@ -127,7 +127,9 @@ func (s *Store) readChunk(ctx context.Context, chunk []listed) ([]string, error)
 	for c, r := range s.client.DoMulti(ctx, commands...) {
 		values, err := r.ToArray()
 		if err != nil {
-			s.largest.Store(batchBytes) // they may have been too much for the time there was
+			if isContext(err) { // they may have been too much for the time there was
+				s.largest.Store(batchBytes)
+			}
 			return nil, err
 		}
 		if len(values) != len(places[c]) {

@@ -167,15 +167,14 @@ func (r *readPlans) refused(to string) {
 			r.own[i].from = from
 		}
 	}
-	now := from
 	for _, o := range r.own {
-		if o.from == now {
-			now = o.to
+		if o.from == from {
+			from = o.to
 		}
 	}
 	for _, s := range r.states {
 		if s.edits == to {
-			s.edits = now
+			s.edits = from
 		}
 	}
 }

@@ -124,3 +124,27 @@ func TestBoundedWaiters(t *testing.T) {
 		long.end(time.Now())
 	})
 }
+
+// keeps is an action that goes on after it has answered.
+type keeps struct {
+	canary
+	ctx context.Context
+}
+
+func (k *keeps) Execute(ctx context.Context, _ *Firing) (Output, error) {
+	k.ctx = ctx
+	ctx.Done()
+	return nil, nil
+}
+
+// What an attempt left behind is told to stop as soon as it has answered.
+func TestAttemptEndsItsContext(t *testing.T) {
+	l := loopOf(t, &claimStub{})
+	var action keeps
+	l.e.attempt(t.Context(), &action, &Firing{Plan: &Plan{Action: "a"}, Attempt: 1})
+	select {
+	case <-action.ctx.Done():
+	default:
+		t.Error("its context goes on")
+	}
+}

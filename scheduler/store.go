@@ -158,8 +158,9 @@ type ClaimStore interface {
 	Due(ctx context.Context, q DueQuery) (DuePage, error)
 
 	// Claim takes the batch's claims, each as one atomic step: see Claim. A store
-	// may take a batch in several steps. ErrFenced: the lease is not the current
-	// one; then the reply holds the answers of earlier steps, which stand. What it
+	// may take a batch in several steps, and several batches of a shard may be under way.
+	// ErrFenced: the lease is not the current one; then the reply holds the answers of
+	// earlier steps, which stand. What it
 	// claimed is synced to the store's disk; a store that loses its newest writes
 	// may forget a claim, always wholly, and it is then claimed again under the
 	// same firing id. Firings that became available are announced (Event Work).
