@@ -126,8 +126,8 @@ func TestDebtsOfAFullAction(t *testing.T) {
 			return answerAll(b, ClaimedOK), nil
 		},
 	})
-	for l.e.now().Add(2 * debtPause).Truncate(time.Second).After(l.e.now()) {
-		time.Sleep(time.Millisecond)
+	for n := l.e.now(); n.Sub(n.Truncate(time.Second)) > 200*time.Millisecond; n = l.e.now() {
+		time.Sleep(time.Millisecond) // debts are left alone right before a tick
 	}
 	p := &pass{again: time.Second}
 	if err := l.settleAll(p, l.debts(t.Context(), p)); err != nil {
@@ -243,23 +243,32 @@ func TestNoClaimWithoutTrust(t *testing.T) {
 	}
 }
 
+// slowClaims has each claim wait until claimsUnderWay of them are under way.
 type slowClaims struct {
 	*claimStub
 	under, most atomic.Int32
+	together    chan struct{} // closed when they are
+	once        sync.Once
 	cut         context.CancelFunc
 	ended       atomic.Bool
 }
 
 func (s *slowClaims) Claim(ctx context.Context, b ClaimBatch) (ClaimReply, error) {
 	n := s.under.Add(1)
+	defer s.under.Add(-1)
 	for m := s.most.Load(); n > m && !s.most.CompareAndSwap(m, n); m = s.most.Load() {
 	}
-	s.cut()
-	time.Sleep(10 * time.Millisecond)
+	if n == claimsUnderWay {
+		s.once.Do(func() { s.cut(); close(s.together) })
+	}
+	select {
+	case <-s.together:
+	case <-time.After(10 * time.Second): // the test fails by most
+	}
+	time.Sleep(10 * time.Millisecond) // one too many would begin meanwhile
 	if ctx.Err() != nil {
 		s.ended.Store(true)
 	}
-	s.under.Add(-1)
 	return answerAll(b, ClaimedOK), nil
 }
 
@@ -269,12 +278,9 @@ func TestClaimsUnderWay(t *testing.T) {
 	for _, stop := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		var mu sync.Mutex
 		read := false
-		s := &slowClaims{cut: func() {}, claimStub: &claimStub{due: func(q DueQuery) (p DuePage, _ error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if q.Action == "a" && q.From > 0 && !read {
+		s := &slowClaims{cut: func() {}, together: make(chan struct{}), claimStub: &claimStub{due: func(q DueQuery) (p DuePage, _ error) {
+			if q.Action == "a" && q.From > 0 && !read { // due is called by one at a time
 				read, p = true, pageOf(400, "")
 			}
 			return p, nil
