@@ -30,9 +30,9 @@
 //
 // After a power cut, or a crash of the system, the file may be old: it is on disk half a second to a
 // second after the last write, in a busy store every 5 s, and whenever the manifest was
-// written. If it is, then not noticed are, both in the newest log: damage to what the last fsync
-// wrote (the group of requests it answered: usually a few, at most what had gathered
-// while the fsync before was under way), and a log that is cut off, without a trace of
+// written. If it is, then not noticed are, both in the newest log: damage to what the last two
+// fsyncs wrote (the requests they answered: usually a few, at most what had gathered
+// while the fsyncs before were under way), and a log that is cut off, without a trace of
 // what followed, in what was synced within those seconds. What is lost is then the end
 // of what was acknowledged, never a part from its middle. If "synced" is removed or damaged, too,
 // or an older version wrote the log, that holds for the whole log, and
@@ -53,8 +53,9 @@
 // requests came: read what is stored, compare, append to a Pebble batch, apply. There
 // are no locks on keys and no half-done states between a compare and its write. A
 // second goroutine waits for the fsync of each group of requests and then
-// answers them, so that the next group is applied while the last one is being
-// synced; one fsync serves all that gathered meanwhile. Pebble is called for
+// answers them, so that the next groups are applied while the last one is being
+// synced; one fsync serves all that gathered meanwhile. The log is longer than what is written
+// of it (guard.go), so that an fsync has only the data to write. Pebble is called for
 // writing from the writer only: if it stalls, callers are answered by their
 // deadline. What Pebble would do about a write that fails, it never learns of: see
 // guard.go.

@@ -69,6 +69,9 @@ func (g *guard) file(f vfs.File, name string, err error) (vfs.File, error) {
 	w := &guardedFile{File: f, g: g, name: name, slot: -1}
 	if id, ok := parseFileID(name); ok && g.notes != nil {
 		w.id, w.slot = id, g.notes.begun(id)
+		if info, err := f.Stat(); err == nil {
+			w.length = info.Size() // it may be one that is used again
+		}
 	}
 	return w, nil
 }
@@ -207,6 +210,36 @@ type guardedFile struct {
 	id      fileID
 	slot    int   // in the notes; -1: another file
 	written int64 // bytes
+	length  int64 // of the file, if it is longer than that
+	begun   bool  // something in it is on disk
+	stays   bool  // it could not be lengthened
+}
+
+// zeros is what a log is lengthened by.
+var zeros [64 << 10]byte
+
+// lengthen has a log be longer than what is about to be written, so that an fsync need not write
+// the file's new length, too: it takes half as long then. A log that Pebble uses again is
+// long already, and what is behind the end of either is no record. As long as nothing in it
+// is on disk a log is left as it is: one that held nothing but zeros would be damaged for Pebble
+// if another followed it.
+func (f *guardedFile) lengthen(n int) {
+	ahead := f.g.s.opts.logAhead
+	if f.slot < 0 || f.id.manifest || !f.begun || f.stays || ahead == 0 || f.g.s.disk.low.Load() {
+		return
+	}
+	end := f.written + int64(n)
+	if end <= f.length {
+		return
+	}
+	f.length = max(f.length, f.written)
+	for more := end + ahead - f.length; more > 0; {
+		n, err := f.File.WriteAt(zeros[:min(more, int64(len(zeros)))], f.length)
+		if f.length, more = f.length+int64(n), more-int64(n); err != nil {
+			f.stays = true
+			return
+		}
+	}
 }
 
 // synced notes that all that was written is on disk.
@@ -218,6 +251,7 @@ func (f *guardedFile) synced() {
 
 func (f *guardedFile) Write(p []byte) (int, error) {
 	f.g.frozen()
+	f.lengthen(len(p))
 	n, err := f.File.Write(p)
 	f.written += int64(n)
 	return n, f.g.hold("write", f.name, err)
@@ -242,6 +276,7 @@ func (f *guardedFile) SyncData() error {
 	f.g.frozen()
 	err := f.g.hold("sync", f.name, f.File.SyncData())
 	if err == nil {
+		f.begun = true
 		f.synced()
 	}
 	return err

@@ -68,6 +68,9 @@ type Options struct {
 	// Log gets what an operator should know.
 	Log zerolog.Logger
 
+	// logAhead is how much a log is lengthened by at a time: see guardedFile.lengthen.
+	logAhead int64
+
 	// FS replaces the file system, for tests: the directory lock, the check of
 	// what Dir holds and the measuring of free space then go through it, too.
 	FS vfs.FS
@@ -86,6 +89,7 @@ func DefaultOptions() Options {
 		Ballast:        64 << 20,
 		CacheBytes:     48 << 20,
 		MemTableBytes:  16 << 20,
+		logAhead:       256 << 10,
 		Log:            zerolog.Nop(),
 	}
 }

@@ -17,12 +17,12 @@ func TestEveryPrefixOfTheLog(t *testing.T) {
 	l := newLife(t, o)
 	s := open(t, o)
 	name := newestLog(t, mem)
-	states, ends := [][]string{look(t, s)}, []int{len(contents(t, mem, name))}
+	states, ends := [][]string{look(t, s)}, []int{wholeUntil(t, contents(t, mem, name), name)}
 	y := newTale()
 	y.flat = true
 	y.after = func() {
 		settle(t, s)
-		states, ends = append(states, look(t, s)), append(ends, len(contents(t, mem, name)))
+		states, ends = append(states, look(t, s)), append(ends, wholeUntil(t, contents(t, mem, name), name))
 	}
 	y.tell(t.Context(), s)
 	if newestLog(t, mem) != name || len(y.unsure) > 0 || ends[len(ends)-1] < blockBytes {
@@ -31,6 +31,7 @@ func TestEveryPrefixOfTheLog(t *testing.T) {
 	powerCut := mem.CrashClone(vfs.CrashCloneCfg{})
 	l.kill(mem)
 	whole := contents(t, l.fs, name)
+	whole = whole[:wholeUntil(t, whole, name)]
 
 	var cuts []int
 	if wide {
@@ -80,7 +81,7 @@ func TestEveryPrefixOfTheLog(t *testing.T) {
 		}
 		if !wide || at%37 == 0 {
 			clone := powerCut.CrashClone(vfs.CrashCloneCfg{})
-			if size := len(contents(t, clone, name)); at <= size {
+			if size := wholeUntil(t, contents(t, clone, name), name); at <= size {
 				opened(clone, fmt.Sprintf("cut at %d of %d after a power cut", at, size), at, true)
 			}
 		}

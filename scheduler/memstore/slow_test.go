@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,8 @@ type gate struct {
 	mu   sync.Mutex
 	open chan struct{} // closed while it is open
 	came chan struct{} // gets a token when an fsync waits
+
+	syncs atomic.Int64
 }
 
 func newGate() *gate {
@@ -34,6 +37,7 @@ func (g *gate) MaybeError(op errorfs.Op) error {
 	if !strings.HasSuffix(op.Path, ".log") || op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData && op.Kind != errorfs.OpFileSyncTo {
 		return nil
 	}
+	g.syncs.Add(1)
 	g.mu.Lock()
 	open := g.open
 	g.mu.Unlock()
@@ -80,6 +84,46 @@ func await[T any](t *testing.T, what string, done <-chan T) T {
 	case <-time.After(20 * time.Second):
 		t.Fatalf("%s was not answered", what)
 		panic("unreachable")
+	}
+}
+
+// What comes while an fsync is under way is in groups that wait for the next one: all for
+// one, however many there are.
+func TestGroupsShareAnFsync(t *testing.T) {
+	t.Parallel()
+	s, g := gated(t)
+	put := func(key string, done chan<- error) {
+		done <- s.Put(t.Context(), []*scheduler.Plan{plan(key, 2_000_000_000)})[0]
+	}
+	done := make(chan error, 1)
+	put("first", done) // a fast one, so that the next need not wait for company
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	lift := g.shut()
+	defer lift()
+	const n = 3 * maxInFlight / 2
+	done = make(chan error, 1+n)
+	go put("under way", done)
+	await(t, "an fsync", g.came)
+	before := g.syncs.Load()
+	for i := range n {
+		key := fmt.Sprintf("k%d", i)
+		go put(key, done)
+		eventually(t, key+" to be written", func() bool {
+			_, err := s.Get(t.Context(), key)
+			return err == nil
+		})
+	}
+	wantWaiting(t, "a plan", done)
+	lift()
+	for range 1 + n {
+		if err := await(t, "a plan", done); err != nil {
+			t.Error(err)
+		}
+	}
+	if syncs := g.syncs.Load() - before; syncs > 4 {
+		t.Errorf("%d fsyncs for %d plans that waited for one, want a few", syncs, n)
 	}
 }
 

@@ -83,8 +83,8 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		opts:     o,
 		log:      o.Log,
-		groups:   make(chan group, 1), // one is under way at a time
-		synced:   make(chan group, 1),
+		groups:   make(chan group, maxInFlight),
+		synced:   make(chan group, maxInFlight),
 		changes:  &changes{seed: maphash.MakeSeed()},
 		failed:   make(chan struct{}),
 		failures: make(chan error, 1),

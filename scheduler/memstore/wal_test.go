@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -31,6 +32,7 @@ type life struct {
 func damageOptions(t *testing.T) (Options, *vfs.MemFS) {
 	o, fs := testOptions(t), vfs.NewCrashableMem()
 	o.Dir, o.FS, o.Log, o.Reserve, o.Ballast = "/store", fs, zerolog.Nop(), 0, 0
+	o.logAhead = 3000 // a log ends anywhere, in the midst of what a process was about to write, too
 	return o, fs
 }
 
@@ -221,7 +223,7 @@ func TestTornTail(t *testing.T) {
 	l.put(t, s, 20)
 	l.kill(mem)
 	name := newestLog(t, l.fs)
-	synced := len(contents(t, l.fs, name))
+	synced := wholeUntil(t, contents(t, l.fs, name), name)
 	// What nobody waited for, and was not synced when the process was killed.
 	var unsynced []byte
 	for i := range 20 {
@@ -473,6 +475,80 @@ func TestCutLog(t *testing.T) {
 	}
 }
 
+// A log is longer than what is written of it, once some of that is on disk; not where there is no
+// room, nor beneath what it was in another life.
+func TestLogIsLengthened(t *testing.T) {
+	t.Parallel()
+	for _, row := range []string{"room", "little room", "it fails"} {
+		t.Run(row, func(t *testing.T) {
+			t.Parallel()
+			o, mem := damageOptions(t)
+			o.logAhead = 100 << 10
+			var mu sync.Mutex
+			synced, zeroed := map[string]bool{}, map[string]int{}
+			o.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if !strings.HasSuffix(op.Path, ".log") {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				switch op.Kind {
+				case errorfs.OpFileSyncData:
+					synced[op.Path] = true
+				case errorfs.OpFileWriteAt:
+					if zeroed[op.Path]++; !synced[op.Path] {
+						t.Errorf("%s is lengthened before anything in it was synced", op.Path)
+					}
+					if row == "it fails" {
+						return errors.New("no")
+					}
+				}
+				return nil
+			}))
+			l := newLife(t, o)
+			s := open(t, o)
+			if row == "little room" {
+				s.disk.low.Store(true)
+				defer s.disk.low.Store(false)
+			}
+			name := newestLog(t, mem)
+			for range 200 {
+				if _, err := s.submit(&request{ctx: t.Context(), sync: true, run: func(x *txn) error { x.changed = true; return nil }}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b := contents(t, mem, name)
+			longer, times := len(b)-wholeUntil(t, b, name), zeroed[name]
+			switch {
+			case row == "room" && (longer <= 0 || longer > 100<<10 || times != 2):
+				t.Errorf("%d bytes longer, %d times", longer, times)
+			case row == "it fails" && (longer != 0 || times != 1), row == "little room" && (longer != 0 || times != 0):
+				t.Errorf("%d bytes longer, tried %d times", longer, times)
+			}
+			if row != "room" {
+				return
+			}
+			l.put(t, s, 20)
+			for range 4 { // logs that are used again
+				if err := s.db.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				l.put(t, s, 20)
+			}
+			if last := newestLog(t, mem); zeroed[last] > 0 {
+				t.Errorf("%s is lengthened, which was longer before", last)
+			}
+			l.kill(mem)
+			for _, fs := range []*vfs.MemFS{l.clone(), mem.CrashClone(vfs.CrashCloneCfg{})} {
+				l.o.FS = nil
+				if lost, refused := l.open(t, fs, "as it was", name); refused || len(lost) > 0 {
+					t.Errorf("refused %t, lost %q", refused, lost)
+				}
+			}
+		})
+	}
+}
+
 // A chunk whose log number is one higher ends a log for Pebble, whatever else it holds.
 func TestForgedEndOfLog(t *testing.T) {
 	t.Parallel()
@@ -485,6 +561,7 @@ func TestForgedEndOfLog(t *testing.T) {
 	id, _ := parseFileID(name)
 	c := chunked{number: id.number}
 	b := contents(t, l.fs, name)
+	b = b[:wholeUntil(t, b, name)]
 	for at := 0; at < len(b); {
 		_, _, size := c.chunkAt(b[at:])
 		if size == 0 {
@@ -557,7 +634,7 @@ func TestCutDamagedLog(t *testing.T) {
 	l.put(t, open(t, o), 40)
 	l.kill(mem)
 	name := newestLog(t, l.fs)
-	at := len(contents(t, l.fs, name)) / 2
+	at := wholeUntil(t, contents(t, l.fs, name), name) / 2
 	fs := l.clone()
 	rewrite(t, fs, name, flip(at, 3))
 	o.FS = fs
