@@ -22,8 +22,15 @@ func TestTogether(t *testing.T) {
 		claims []scheduler.Claim
 		want   int
 	}{
-		{claims("abcd"), 4}, {claims("dcba"), 4}, {claims("abca"), 3}, {claims("aabc"), 1}, {claims("badb"), 3},
-		{claims("abca", 1, 1, 1, 2), 3}, {claims("abab", 1, 1, 2, 2), 2}, {claims("bab", 1, 2, 2), 2}, {claims("abcd", 1, 2, 3, 4), 4},
+		{claims("abcd"), 4},
+		{claims("dcba"), 4},
+		{claims("abca"), 3},
+		{claims("aabc"), 1},
+		{claims("badb"), 3},
+		{claims("abca", 1, 1, 1, 2), 3},
+		{claims("abab", 1, 1, 2, 2), 2},
+		{claims("bab", 1, 2, 2), 2},
+		{claims("abcd", 1, 2, 3, 4), 4},
 	} {
 		if got := together(row.claims, make([]readPlan, len(row.claims))); got != row.want {
 			t.Errorf("%v: %d together, want %d", row.claims, got, row.want)

@@ -108,8 +108,10 @@ func TestBoundedWaiters(t *testing.T) {
 			after time.Duration
 			err   error
 		}{
-			{short, time.Second, context.DeadlineExceeded}, {sooner, time.Second, context.DeadlineExceeded},
-			{ends, 2 * time.Second, context.Canceled}, {long, 3 * time.Second, context.Canceled},
+			{short, time.Second, context.DeadlineExceeded},
+			{sooner, time.Second, context.DeadlineExceeded},
+			{ends, 2 * time.Second, context.Canceled},
+			{long, 3 * time.Second, context.Canceled},
 		} {
 			<-c.ctx.Done()
 			if took := time.Since(began); took != c.after || c.ctx.Err() != c.err {

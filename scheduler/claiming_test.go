@@ -26,11 +26,13 @@ func (s *claimStub) Due(_ context.Context, q DueQuery) (DuePage, error) {
 	defer s.mu.Unlock()
 	return s.due(q)
 }
+
 func (s *claimStub) Claim(_ context.Context, b ClaimBatch) (ClaimReply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.claim(b)
 }
+
 func (s *claimStub) Promote(context.Context, PromoteRequest) (int, time.Time, error) {
 	return 0, time.Time{}, nil
 }
@@ -311,7 +313,9 @@ func (s *heldClaims) Claim(_ context.Context, b ClaimBatch) (ClaimReply, error) 
 	}
 	return answerAll(b, ClaimedOK), nil
 }
+
 func (s *heldClaims) Held(context.Context, int, string, int) ([]string, error) { return s.held, nil }
+
 func (s *heldClaims) Finish(_ context.Context, _ int, _ string, fs []Finish) ([]Finished, error) {
 	s.back += len(fs)
 	return make([]Finished, len(fs)), nil
