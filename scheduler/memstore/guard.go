@@ -3,10 +3,12 @@ package memstore
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -25,6 +27,7 @@ type guard struct {
 	once    sync.Once              // closes it
 	lastLog atomic.Pointer[string] // the write-ahead log that was opened last for reading
 	notes   *syncNotes             // nil in memory
+	took    atomic.Int64           // nanoseconds, the last fsync of a log
 
 	dir string // the database's, which it stands before; "": all
 	raw vfs.FS // for what is elsewhere: a backup
@@ -145,7 +148,32 @@ func (g *guard) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 			}
 		}
 	}
-	return g.FS.Open(name, opts...)
+	if !g.armed.Load() || g.notes == nil || g.elsewhere(name) {
+		return g.FS.Open(name, opts...)
+	}
+	synced, known := g.notes.of(name)
+	f, err := g.FS.Open(name, opts...)
+	if err != nil || !known {
+		return f, err
+	}
+	return &beginning{f, synced}, nil
+}
+
+// beginning is a log that is being written, as far as it was synced when it was opened: for
+// a backup. Read on, it would be zeros, or something older, where records came after that was read, and
+// behind them later records: damage, by all that Pebble and wal.go can tell.
+type beginning struct {
+	vfs.File
+	left int64
+}
+
+func (f *beginning) Read(p []byte) (int, error) {
+	if f.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := f.File.Read(p[:min(int64(len(p)), f.left)])
+	f.left -= int64(n)
+	return n, err
 }
 
 // List is held, too, while Pebble opens: returning from there for an error it frees what
@@ -274,7 +302,11 @@ func (f *guardedFile) Sync() error {
 
 func (f *guardedFile) SyncData() error {
 	f.g.frozen()
+	began := time.Now()
 	err := f.g.hold("sync", f.name, f.File.SyncData())
+	if f.slot >= 0 && !f.id.manifest {
+		f.g.took.Store(int64(time.Since(began)))
+	}
 	if err == nil {
 		f.begun = true
 		f.synced()

@@ -263,6 +263,22 @@ func (n *syncNotes) failed(err error) {
 	n.file = nil
 }
 
+// of is how far a log is synced; known is false for a file that is none, or one of another process.
+func (n *syncNotes) of(name string) (synced int64, known bool) {
+	id, ok := parseFileID(name)
+	if !ok || id.manifest {
+		return 0, false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.slots {
+		if s.fileID == id && s.session == n.session {
+			return s.synced, true
+		}
+	}
+	return 0, false
+}
+
 // note is what is known to be synced of the newest log, to be written into the log; nil: nothing.
 func (n *syncNotes) note() []byte {
 	if n == nil {

@@ -9,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -336,6 +335,23 @@ func TestDamagedLogIsRefused(t *testing.T) {
 	}
 }
 
+// putGroups stores groups of 200 plans.
+func (l *life) putGroups(t *testing.T, s *Store, groups int) {
+	t.Helper()
+	for range groups {
+		plans := make([]*scheduler.Plan, 200)
+		for k := range plans {
+			plans[k] = plan(fmt.Sprintf("k%d", len(l.keys)), 2_000_000_000)
+			l.keys = append(l.keys, plans[k].Key)
+		}
+		for _, err := range s.Put(t.Context(), plans) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // Damage anywhere in larger logs: several that are not flushed yet, or ones that were
 // something else before.
 func TestDamagedLargeLogs(t *testing.T) {
@@ -363,28 +379,13 @@ func TestDamagedLargeLogs(t *testing.T) {
 			}
 		}
 	}
-	fill := func(t *testing.T, l *life, s *Store, groups int) {
-		t.Helper()
-		for range groups {
-			plans := make([]*scheduler.Plan, 200)
-			for k := range plans {
-				plans[k] = plan(fmt.Sprintf("k%d", len(l.keys)), 2_000_000_000)
-				l.keys = append(l.keys, plans[k].Key)
-			}
-			for _, err := range s.Put(t.Context(), plans) {
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
 	t.Run("one log, large groups", func(t *testing.T) {
 		t.Parallel()
 		o, mem := damageOptions(t)
 		o.MemTableBytes = 16 << 20
 		l := newLife(t, o)
 		s := open(t, o)
-		fill(t, l, s, 12)
+		l.putGroups(t, s, 12)
 		l.kill(mem)
 		try(t, l, 1, 0)
 		l.fs = mem.CrashClone(vfs.CrashCloneCfg{})
@@ -405,7 +406,7 @@ func TestDamagedLargeLogs(t *testing.T) {
 		s := open(t, o)
 		shut.Store(true)
 		defer close(lift)
-		fill(t, l, s, 8)
+		l.putGroups(t, s, 8)
 		if logs := files(t, mem, ".log"); len(logs) < 2 {
 			t.Fatalf("logs %q, want more", logs)
 		}
@@ -438,12 +439,12 @@ func TestDamagedLargeLogs(t *testing.T) {
 		l := newLife(t, o)
 		s := open(t, o)
 		for range 3 {
-			fill(t, l, s, 2)
+			l.putGroups(t, s, 2)
 			if err := s.db.Flush(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		fill(t, l, s, 1)
+		l.putGroups(t, s, 1)
 		l.put(t, s, 20)
 		l.kill(mem)
 		name := newestLog(t, l.fs)
@@ -472,80 +473,6 @@ func TestCutLog(t *testing.T) {
 		if l.refused(t, what, name, contents(t, l.fs, name)[:at]) {
 			t.Errorf("%s: refused without any sign of what followed", what)
 		}
-	}
-}
-
-// A log is longer than what is written of it, once some of that is on disk; not where there is no
-// room, nor beneath what it was in another life.
-func TestLogIsLengthened(t *testing.T) {
-	t.Parallel()
-	for _, row := range []string{"room", "little room", "it fails"} {
-		t.Run(row, func(t *testing.T) {
-			t.Parallel()
-			o, mem := damageOptions(t)
-			o.logAhead = 100 << 10
-			var mu sync.Mutex
-			synced, zeroed := map[string]bool{}, map[string]int{}
-			o.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-				if !strings.HasSuffix(op.Path, ".log") {
-					return nil
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				switch op.Kind {
-				case errorfs.OpFileSyncData:
-					synced[op.Path] = true
-				case errorfs.OpFileWriteAt:
-					if zeroed[op.Path]++; !synced[op.Path] {
-						t.Errorf("%s is lengthened before anything in it was synced", op.Path)
-					}
-					if row == "it fails" {
-						return errors.New("no")
-					}
-				}
-				return nil
-			}))
-			l := newLife(t, o)
-			s := open(t, o)
-			if row == "little room" {
-				s.disk.low.Store(true)
-				defer s.disk.low.Store(false)
-			}
-			name := newestLog(t, mem)
-			for range 200 {
-				if _, err := s.submit(&request{ctx: t.Context(), sync: true, run: func(x *txn) error { x.changed = true; return nil }}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			b := contents(t, mem, name)
-			longer, times := len(b)-wholeUntil(t, b, name), zeroed[name]
-			switch {
-			case row == "room" && (longer <= 0 || longer > 100<<10 || times != 2):
-				t.Errorf("%d bytes longer, %d times", longer, times)
-			case row == "it fails" && (longer != 0 || times != 1), row == "little room" && (longer != 0 || times != 0):
-				t.Errorf("%d bytes longer, tried %d times", longer, times)
-			}
-			if row != "room" {
-				return
-			}
-			l.put(t, s, 20)
-			for range 4 { // logs that are used again
-				if err := s.db.Flush(); err != nil {
-					t.Fatal(err)
-				}
-				l.put(t, s, 20)
-			}
-			if last := newestLog(t, mem); zeroed[last] > 0 {
-				t.Errorf("%s is lengthened, which was longer before", last)
-			}
-			l.kill(mem)
-			for _, fs := range []*vfs.MemFS{l.clone(), mem.CrashClone(vfs.CrashCloneCfg{})} {
-				l.o.FS = nil
-				if lost, refused := l.open(t, fs, "as it was", name); refused || len(lost) > 0 {
-					t.Errorf("refused %t, lost %q", refused, lost)
-				}
-			}
-		})
 	}
 }
 

@@ -116,8 +116,6 @@ func (s *Store) submit(r *request) (begun bool, err error) {
 type group struct {
 	barrier *pebble.Batch
 	answers []*request
-	begun   time.Time
-	took    time.Duration // the fsync
 }
 
 // writing is the state of writeLoop.
@@ -128,7 +126,6 @@ type writing struct {
 	unsynced bool       // something is applied that no fsync has been asked for
 	lazyAt   time.Time  // when one is to be asked for even if nobody waits; zero: not yet known
 	inFlight int        // groups that wait for their fsync
-	slow     bool       // the last fsync took as long as slowSync
 
 	// Whoever was just answered is likely to be back at once with the next request. Waiting
 	// for them lets one fsync serve all clients; without, they fall into two halves that
@@ -168,7 +165,7 @@ func (s *Store) writeLoop() {
 		gathering := false
 		var lazy time.Duration // until lazyAt; 0: nothing waits for it
 		switch {
-		case l.inFlight > 0 && (l.slow || l.inFlight == maxInFlight):
+		case l.inFlight > 0 && (s.slow() || l.inFlight == maxInFlight):
 		case len(l.pending) > 0:
 			gathering = !closed && !l.urgent && len(l.pending) < l.company && time.Now().Before(l.until)
 			if !gathering {
@@ -199,8 +196,7 @@ func (s *Store) writeLoop() {
 			case <-w.wake:
 			case g := <-s.synced:
 				l.inFlight--
-				l.company, l.slow = 0, g.took >= slowSync
-				if l.slow {
+				if l.company = 0; s.slow() {
 					l.company, l.until = len(g.answers)+len(l.pending), time.Now().Add(gatherFor)
 				}
 			case <-due:
@@ -253,10 +249,13 @@ func (l *writing) sync() {
 		l.s.fail(fmt.Errorf("sync: %w", err))
 		return
 	}
-	l.s.groups <- group{barrier: b, answers: l.pending, begun: time.Now()}
+	l.s.groups <- group{b, l.pending}
 	l.pending, l.urgent, l.unsynced, l.lazyAt = nil, false, false, time.Time{}
 	l.inFlight++
 }
+
+// slow says whether the last fsync took as long as slowSync.
+func (s *Store) slow() bool { return time.Duration(s.guard.took.Load()) >= slowSync }
 
 // execute runs requests in one batch and applies what they wrote, not synced.
 func (s *Store) execute(requests []*request) (wrote bool) {
@@ -302,7 +301,6 @@ func (r *request) answer() {
 
 // syncLoop answers groups, each once its fsync is done.
 func (s *Store) syncLoop() {
-	var last time.Time
 	for g := range s.groups {
 		if err := g.barrier.SyncWait(); err != nil {
 			// The data may be in the page cache, marked clean, and not on disk: an fsync
@@ -312,11 +310,6 @@ func (s *Store) syncLoop() {
 		if s.failure() != nil {
 			continue
 		}
-		now := time.Now()
-		if g.took = now.Sub(g.begun); g.begun.Before(last) {
-			g.took = now.Sub(last) // it began when the one before it ended
-		}
-		last = now
 		scheduler.Failpoint("after-sync")
 		for _, r := range g.answers {
 			r.answer()
