@@ -129,12 +129,12 @@
 //
 //	                       Redis                              embedded, every claim synced
 //	a firing, in a burst   5–12 µs of Redis, 5–17 of forsund  7–15 µs of forsund
-//	firings/s, 100,000     43,000–141,000                     63,000–233,000
+//	firings/s, 100,000     43,000–160,000                     63,000–249,000
 //	  due in one second    with four shards a fifth more
 //	1,000,000 in a second  37,000–130,000/s
 //	other clients' p99     2–7 ms, with a million 3–6 ms
-//	a create by Thrift     14–30 µs of Redis, 15,000–35,000/s 12,000–23,000/s (16 connections)
-//	16 sent before answers 37,000–122,000/s                   33,000–124,000/s (16 connections)
+//	a create by Thrift     13–30 µs of Redis, 15,000–35,000/s 26,000–35,000/s (16 connections)
+//	16 sent before answers 37,000–122,000/s                   122,000–148,000/s (16 connections)
 //	  are read
 //	1000 plans a request   6–14 µs of Redis, 59,000–177,000/s 115,000–433,000/s (HTTP, 4 connections)
 //	a pending plan         540 B of memory, 650 until its     57–120 B of disk (parameters that compress well)
@@ -148,7 +148,7 @@
 // so memory is what runs out first: 10 million plans are 5.4 GB, 6.6 GB just after they were
 // stored, and while Redis rewrites its log it needs up to as much again for the pages that
 // change. What is pending does not make a firing dearer to notice: the schedule is a sorted
-// set whose depth costs a logarithm: a burst beside 10 million is 0.85 to 0.93 of one without;
+// set whose depth costs a logarithm: a burst beside 10 million is 0.85 to 1 of one without;
 // while Redis rewrites its log on the same two cores, 0.55. A firing that waits for another
 // replica's worker costs a quarter more.
 //
