@@ -247,7 +247,7 @@ type guardedFile struct {
 var zeros [64 << 10]byte
 
 // lengthen has a log be longer than what is about to be written, so that an fsync need not write
-// the file's new length, too: it takes half as long then. A log that Pebble uses again is
+// the file's new length, too: it takes a third to a half less then. A log that Pebble uses again is
 // long already, and what is behind the end of either is no record. As long as nothing in it
 // is on disk a log is left as it is: one that held nothing but zeros would be damaged for Pebble
 // if another followed it.

@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"errors"
-	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +43,14 @@ func (d *logSpy) file(f vfs.File, err error, name string) (vfs.File, error) {
 	w := &spiedLog{File: f, d: d, name: name, length: info.Size(), reused: info.Size() > 0}
 	d.logs[name] = w
 	return w, nil
+}
+
+// zeroed is how often a log was lengthened, and whether it is one that is used again.
+func (d *logSpy) zeroed(name string) (times int, reused bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.logs[name]
+	return f.zeroed, f.reused
 }
 
 func (d *logSpy) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
@@ -92,8 +99,6 @@ func (f *spiedLog) SyncData() error {
 	return f.File.SyncData()
 }
 
-var _ io.WriterAt = (*spiedLog)(nil)
-
 // A log is longer than what is written of it, once some of that is on disk; not where there is no
 // room, nor beneath what it was in another life.
 func TestLogIsLengthened(t *testing.T) {
@@ -116,7 +121,8 @@ func TestLogIsLengthened(t *testing.T) {
 				settle(t, s)
 			}
 			b := contents(t, mem, name)
-			longer, times := len(b)-wholeUntil(t, b, name), d.logs[name].zeroed
+			longer := len(b) - wholeUntil(t, b, name)
+			times, _ := d.zeroed(name)
 			switch {
 			case row == "room" && (longer <= 0 || longer > 5<<10 || times < 3):
 				t.Errorf("%d bytes longer, %d times", longer, times)
@@ -133,9 +139,9 @@ func TestLogIsLengthened(t *testing.T) {
 				}
 			}
 			l.put(t, s, 20)
-			last := d.logs[newestLog(t, mem)]
-			if !last.reused || last.zeroed > 0 {
-				t.Errorf("%s: used again %t, lengthened %d times beneath its end", last.name, last.reused, last.zeroed)
+			last := newestLog(t, mem)
+			if times, reused := d.zeroed(last); !reused || times > 0 {
+				t.Errorf("%s: used again %t, lengthened %d times beneath its end", last, reused, times)
 			}
 			l.kill(mem)
 			for _, fs := range []*vfs.MemFS{l.clone(), mem.CrashClone(vfs.CrashCloneCfg{})} {
