@@ -12,7 +12,7 @@ func TestNothingIsSeeded(t *testing.T) {
 	if tags := os.Getenv("CHAOS_TAGS"); tags != "" {
 		t.Skip("built with tags: ", tags)
 	}
-	program, err := os.ReadFile(built.made[nobody])
+	program, err := os.ReadFile(built.of(t, nobody))
 	if err != nil {
 		t.Fatal(err)
 	}
