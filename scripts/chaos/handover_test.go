@@ -52,7 +52,8 @@ func (f *fleet) handOvers(stops []time.Time, promised time.Duration, least int) 
 		switch l.Message {
 		case "resigned":
 			for _, stop := range slices.Backward(stops) {
-				if !stop.After(l.Time) {
+				// The log has milliseconds, cut: it may have ended in the one in which it was told to.
+				if stop.Before(l.Time.Add(time.Millisecond)) {
 					from = stop
 					break
 				}
